@@ -1,0 +1,39 @@
+//! The baseline: every kernel takes the same time, whatever it works on.
+//!
+//! Useful in tests that must be solvable by hand, and to see how much of a result is due to the
+//! kernels at all.
+
+use super::{AttentionBatch, CostModel, Entry};
+use crate::units::Nanos;
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "fixed",
+    about: "every kernel with work to do takes 10 us (a baseline for tests)",
+    build: |_, _| Box::new(Fixed),
+};
+
+const KERNEL: Nanos = Nanos(10_000);
+
+struct Fixed;
+
+fn unless_idle(idle: bool) -> Nanos {
+    if idle { Nanos(0) } else { KERNEL }
+}
+
+impl CostModel for Fixed {
+    fn experts(&self, tokens_per_slot: &[u32]) -> Nanos {
+        unless_idle(tokens_per_slot.iter().all(|&tokens| tokens == 0))
+    }
+    fn shared_experts(&self, tokens: u32) -> Nanos {
+        unless_idle(tokens == 0)
+    }
+    fn dense_layer(&self, tokens: u32) -> Nanos {
+        unless_idle(tokens == 0)
+    }
+    fn attention(&self, batch: AttentionBatch) -> Nanos {
+        unless_idle(batch.tokens == 0)
+    }
+    fn gate(&self, tokens: u32) -> Nanos {
+        unless_idle(tokens == 0)
+    }
+}

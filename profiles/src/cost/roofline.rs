@@ -1,0 +1,125 @@
+//! Roofline: a kernel takes the larger of its bytes over bandwidth and its operations over rate,
+//! each at a stated efficiency, after a fixed launch time.
+//!
+//! Source of the form: Williams, Waterman, Patterson, "Roofline", CACM 52(4), 2009. The three
+//! constants below are assumed, not fitted; a calibrated profile replaces them. Cost per call:
+//! one pass over the slots, no allocation.
+
+use super::{AttentionBatch, CostModel, Entry};
+use crate::hardware::Device;
+use crate::model::{Attention, DataType, ModelShape};
+use crate::units::{Bandwidth, Bytes, Flops, Nanos};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "roofline",
+    about: "bytes over bandwidth or operations over rate, at assumed efficiencies of 80% and 70%",
+    build: |model, device| Box::new(Roofline::new(model, device)),
+};
+
+/// Share of the peak memory bandwidth that a kernel reaches. Assumed.
+const MEMORY_EFFICIENCY: f64 = 0.80;
+/// Share of the peak arithmetic rate that a kernel reaches. Assumed.
+const COMPUTE_EFFICIENCY: f64 = 0.70;
+/// Time of one kernel before its first byte or operation counts. Assumed.
+const LAUNCH: Nanos = Nanos(4_000);
+/// Rows of one tile of a grouped GEMM: fewer rows cost as much as a full tile. Assumed.
+const TILE_ROWS: u64 = 16;
+
+struct Roofline {
+    model: ModelShape,
+    bandwidth: Bandwidth,
+    flops_expert: Flops,
+    flops_dense: Flops,
+    flops_bf16: Flops,
+}
+
+impl Roofline {
+    fn new(model: &ModelShape, device: &Device) -> Self {
+        let rate = |data_type| device.flops(data_type).scaled(COMPUTE_EFFICIENCY);
+        Self {
+            bandwidth: device.memory_bandwidth.value.scaled(MEMORY_EFFICIENCY),
+            flops_expert: rate(model.expert_type),
+            flops_dense: rate(model.dense_type),
+            flops_bf16: rate(DataType::Bf16),
+            model: model.clone(),
+        }
+    }
+
+    fn kernel(&self, bytes: Bytes, operations: u128, rate: Flops) -> Nanos {
+        LAUNCH + self.bandwidth.time_for(bytes).max(rate.time_for(operations))
+    }
+
+    /// A gated feed-forward network of intermediate width `inter`: three matrices.
+    fn feed_forward(&self, tokens: u32, inter: u32) -> Nanos {
+        if tokens == 0 || inter == 0 {
+            return Nanos(0);
+        }
+        let (rows, hidden) = (u64::from(tokens), u64::from(self.model.hidden));
+        let params = 3 * hidden * u64::from(inter);
+        let activations = rows * 2 * (2 * hidden + 3 * u64::from(inter));
+        let bytes = self.model.dense_type.bytes_of(params) + Bytes(activations);
+        self.kernel(bytes, 2 * u128::from(params) * u128::from(rows), self.flops_dense)
+    }
+
+    /// Multiply-adds between one new token and one attended token, all heads together, and
+    /// whether it is the absorbed form of latent attention.
+    fn values_per_pair(&self) -> u64 {
+        match self.model.attention {
+            Attention::Gqa { heads, head_dim, .. } => 2 * u64::from(heads) * u64::from(head_dim),
+            Attention::Mla { heads, kv_lora_rank, rope_head_dim, .. } => {
+                u64::from(heads) * u64::from(2 * kv_lora_rank + rope_head_dim)
+            }
+        }
+    }
+}
+
+impl CostModel for Roofline {
+    fn experts(&self, tokens_per_slot: &[u32]) -> Nanos {
+        let (mut active, mut rows, mut padded) = (0_u64, 0_u64, 0_u64);
+        for &tokens in tokens_per_slot {
+            let tokens = u64::from(tokens);
+            active += u64::from(tokens > 0);
+            rows += tokens;
+            padded += tokens.div_ceil(TILE_ROWS) * TILE_ROWS;
+        }
+        if active == 0 {
+            return Nanos(0);
+        }
+        let (hidden, inter) = (u64::from(self.model.hidden), u64::from(self.model.expert_inter));
+        let weights = self.model.expert_bytes() * active;
+        let activations = Bytes(rows * (3 * hidden + 5 * inter));
+        let operations = 6 * u128::from(padded) * u128::from(hidden) * u128::from(inter);
+        self.kernel(weights + activations, operations, self.flops_expert)
+    }
+
+    fn shared_experts(&self, tokens: u32) -> Nanos {
+        self.feed_forward(tokens, self.model.shared_inter)
+    }
+
+    fn dense_layer(&self, tokens: u32) -> Nanos {
+        self.feed_forward(tokens, self.model.dense_inter)
+    }
+
+    fn attention(&self, batch: AttentionBatch) -> Nanos {
+        if batch.tokens == 0 {
+            return Nanos(0);
+        }
+        let params = self.model.attention_params();
+        let projections = self.kernel(
+            self.model.dense_type.bytes_of(params),
+            2 * u128::from(params) * u128::from(batch.tokens),
+            self.flops_dense,
+        );
+        let cache = self.model.kv_bytes_per_token() * batch.cached;
+        let operations = 2 * u128::from(self.values_per_pair()) * u128::from(batch.attended);
+        projections + self.kernel(cache, operations, self.flops_bf16)
+    }
+
+    fn gate(&self, tokens: u32) -> Nanos {
+        if tokens == 0 {
+            return Nanos(0);
+        }
+        let params = u64::from(self.model.hidden) * u64::from(self.model.experts);
+        self.kernel(Bytes(params * 2), 2 * u128::from(params) * u128::from(tokens), self.flops_bf16)
+    }
+}

@@ -1,0 +1,165 @@
+//! The shape of a Mixture-of-Experts model: the only place that knows dense layers and absolute
+//! layer numbers. Everything else counts MoE layers by [`MoeLayer`].
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::MoeLayer;
+use crate::units::Bytes;
+
+mod config;
+
+pub use config::read_config;
+
+/// How weights or activations are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataType {
+    /// 16-bit brain float.
+    Bf16,
+    /// 8-bit float, with one 32-bit scale per 128 values where a block scale is used.
+    Fp8,
+    /// 4-bit microscaling float: 4 bits a value and one 8-bit scale per 32 values.
+    Mxfp4,
+}
+
+impl DataType {
+    /// Bytes of `values` values including their scales, rounded up.
+    #[must_use]
+    pub fn bytes_of(self, values: u64) -> Bytes {
+        Bytes(match self {
+            Self::Bf16 => values * 2,
+            Self::Fp8 => values + values.div_ceil(128) * 4,
+            Self::Mxfp4 => values.div_ceil(2) + values.div_ceil(32),
+        })
+    }
+}
+
+/// The attention of every layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", deny_unknown_fields)]
+pub enum Attention {
+    /// Grouped-query attention (multi-head when `kv_heads == heads`).
+    Gqa {
+        /// Query heads.
+        heads: u32,
+        /// Key and value heads.
+        kv_heads: u32,
+        /// Values per head.
+        head_dim: u32,
+        /// Sliding window in tokens of the layers that have one.
+        window: Option<u32>,
+        /// How many of the hidden layers have the window.
+        windowed_layers: u16,
+    },
+    /// Multi-head latent attention (DeepSeek-V2 and later).
+    Mla {
+        /// Query heads.
+        heads: u32,
+        /// Rank of the compressed query; 0 where queries are not compressed.
+        q_lora_rank: u32,
+        /// Rank of the compressed keys and values: what the cache holds.
+        kv_lora_rank: u32,
+        /// Values per head without rotary embedding.
+        nope_head_dim: u32,
+        /// Values per head with rotary embedding.
+        rope_head_dim: u32,
+        /// Values per head of the attention output.
+        v_head_dim: u32,
+    },
+}
+
+/// The shape of one model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelShape {
+    /// The name of the preset, or the file stem of the configuration.
+    pub name: String,
+    /// Where these figures come from.
+    pub source: String,
+    /// All transformer layers, dense ones included; multi-token-prediction layers excluded.
+    pub hidden_layers: u16,
+    /// Absolute numbers of the layers that have routed experts, ascending.
+    pub moe_layers: Vec<u16>,
+    /// Width of the residual stream.
+    pub hidden: u32,
+    /// Routed experts per MoE layer.
+    pub experts: u16,
+    /// Routed experts chosen per token.
+    pub top_k: u16,
+    /// Intermediate width of one routed expert.
+    pub expert_inter: u32,
+    /// Intermediate width of all shared experts together; 0 where there are none.
+    pub shared_inter: u32,
+    /// Intermediate width of the dense layers; 0 where there are none.
+    pub dense_inter: u32,
+    /// Groups of experts that the router limits its choice to; 1 where it does not.
+    pub expert_groups: u16,
+    /// Attention of every layer.
+    pub attention: Attention,
+    /// Entries of the vocabulary.
+    pub vocab: u32,
+    /// How the routed experts' weights are stored.
+    pub expert_type: DataType,
+    /// How all other weights are stored.
+    pub dense_type: DataType,
+}
+
+impl ModelShape {
+    /// The absolute layer number of `layer`.
+    #[must_use]
+    pub fn absolute(&self, layer: MoeLayer) -> Option<u16> {
+        self.moe_layers.get(layer.index()).copied()
+    }
+
+    /// The ordinal among MoE layers of absolute layer `number`; `None` for dense layers.
+    #[must_use]
+    pub fn ordinal(&self, number: u16) -> Option<MoeLayer> {
+        let position = self.moe_layers.binary_search(&number).ok()?;
+        Some(MoeLayer(u16::try_from(position).expect("layer numbers are u16")))
+    }
+
+    /// Weight bytes of one routed expert: gate, up and down projections with their scales.
+    #[must_use]
+    pub fn expert_bytes(&self) -> Bytes {
+        self.expert_type.bytes_of(3 * u64::from(self.hidden) * u64::from(self.expert_inter))
+    }
+
+    /// Parameters of the attention projections of one layer.
+    #[must_use]
+    pub fn attention_params(&self) -> u64 {
+        let hidden = u64::from(self.hidden);
+        match self.attention {
+            Attention::Gqa { heads, kv_heads, head_dim, .. } => {
+                let (heads, kv_heads) = (u64::from(heads), u64::from(kv_heads));
+                hidden * u64::from(head_dim) * (2 * heads + 2 * kv_heads)
+            }
+            Attention::Mla {
+                heads, q_lora_rank, kv_lora_rank, nope_head_dim, rope_head_dim, v_head_dim,
+            } => {
+                let [heads, q_rank, kv_rank, nope, rope, value] =
+                    [heads, q_lora_rank, kv_lora_rank, nope_head_dim, rope_head_dim, v_head_dim]
+                        .map(u64::from);
+                let query = if q_rank == 0 {
+                    hidden * heads * (nope + rope)
+                } else {
+                    hidden * q_rank + q_rank * heads * (nope + rope)
+                };
+                query + hidden * (kv_rank + rope) + kv_rank * heads * (nope + value)
+                    + heads * value * hidden
+            }
+        }
+    }
+
+    /// Cache bytes of one token in one layer, keys and values in 16 bits.
+    #[must_use]
+    pub fn kv_bytes_per_token(&self) -> Bytes {
+        Bytes(match self.attention {
+            Attention::Gqa { kv_heads, head_dim, .. } => {
+                2 * 2 * u64::from(kv_heads) * u64::from(head_dim)
+            }
+            Attention::Mla { kv_lora_rank, rope_head_dim, .. } => {
+                2 * (u64::from(kv_lora_rank) + u64::from(rope_head_dim))
+            }
+        })
+    }
+}

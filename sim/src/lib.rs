@@ -1,0 +1,17 @@
+//! What happens: placements, dispatch, and forward passes over recorded routing.
+//!
+//! [`run`] is a function of its [`Scenario`]: no globals, no clock, no environment, no printing.
+
+mod error;
+pub mod dispatch;
+pub mod placement;
+pub mod record;
+mod run;
+pub mod scenario;
+mod step;
+
+pub use error::{Error, Result};
+pub use placement::Placement;
+
+
+

@@ -1,0 +1,22 @@
+//! Recorded facts: what a router did, request by request, token by token.
+//!
+//! This room reads recordings of every engine, keeps them in one format, measures and splits
+//! them. It does not know what a GPU is or that time passes.
+
+mod builder;
+mod column;
+mod error;
+pub mod format;
+pub mod import;
+pub mod split;
+pub mod stats;
+mod trace;
+
+pub use builder::{TokenRow, TraceBuilder};
+pub use column::Column;
+pub use error::{Error, Result};
+pub use half::f16;
+pub use trace::{
+    CountColumns, Events, Header, InputDigest, NO_EXPERT, Phase, RoutingTrace, StepSpan,
+    TokenColumns,
+};

@@ -61,7 +61,9 @@ pub const MODELS: &[Preset] = &[
 /// When no preset has that name.
 pub fn device(name: &str) -> Result<Device> {
     let preset = find("hardware", HARDWARE, name)?;
-    read(preset)
+    let device: Device = read(preset)?;
+    device.validate()?;
+    Ok(device)
 }
 
 /// The model of preset `name`.
@@ -70,7 +72,9 @@ pub fn device(name: &str) -> Result<Device> {
 /// When no preset has that name.
 pub fn model(name: &str) -> Result<ModelShape> {
     let preset = find("model", MODELS, name)?;
-    read(preset)
+    let shape: ModelShape = read(preset)?;
+    shape.validate()?;
+    Ok(shape)
 }
 
 fn read<T: serde::de::DeserializeOwned>(preset: &Preset) -> Result<T> {
@@ -80,4 +84,86 @@ fn read<T: serde::de::DeserializeOwned>(preset: &Preset) -> Result<T> {
         found: error.message().to_owned(),
         expected: "a valid profile".to_owned(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hardware::SourceKind;
+
+    #[test]
+    fn every_device_is_valid_and_called_as_it_is_listed() {
+        for preset in HARDWARE {
+            let device = device(preset.name).unwrap();
+            assert_eq!(device.name, preset.name);
+            assert!(device.flops_fp8.value >= device.flops_bf16.value, "{}", preset.name);
+            // The memory is nearer than the domain, and the domain than the network.
+            let domain = device.domain_bandwidth.value;
+            assert!(device.memory_bandwidth.value > domain, "{}", preset.name);
+            assert!(domain > device.network_bandwidth.value, "{}", preset.name);
+            // Nothing that ships is called measured before one of our benchmarks has run.
+            let kinds =
+                [device.memory.kind, device.memory_bandwidth.kind, device.domain_latency.kind];
+            assert!(!kinds.contains(&SourceKind::Measured), "{}", preset.name);
+        }
+    }
+
+    #[test]
+    fn every_model_is_valid_and_called_as_it_is_listed() {
+        for preset in MODELS {
+            let shape = model(preset.name).unwrap();
+            assert_eq!(shape.name, preset.name);
+            assert!(shape.source.starts_with("https://huggingface.co/"), "{}", shape.source);
+            assert_eq!(shape.absolute(crate::ids::MoeLayer(0)), Some(shape.moe_layers[0]));
+        }
+    }
+
+    #[test]
+    fn presets_are_alphabetical_and_described() {
+        for family in [HARDWARE, MODELS] {
+            assert!(family.windows(2).all(|pair| pair[0].name < pair[1].name));
+            assert!(family.iter().all(|preset| !preset.about.is_empty()));
+        }
+    }
+
+    #[test]
+    fn descriptions_count_layers_and_experts_as_the_files_do() {
+        for preset in MODELS.iter().filter(|preset| preset.about.contains("top-")) {
+            let shape = model(preset.name).unwrap();
+            let (layers, experts) = (shape.moe_layers.len(), shape.experts);
+            let counts = format!("{layers} MoE layers x {experts} experts, top-{}", shape.top_k);
+            assert!(preset.about.ends_with(&counts), "{}: {counts}", preset.about);
+        }
+    }
+
+    #[test]
+    fn experts_hold_the_parameters_that_their_makers_publish() {
+        // Routed experts alone, in billions: 3 matrices per expert, in every MoE layer.
+        // DeepSeek-V3 is sold as 671B, Kimi-K2 as 1T, Mixtral as 47B, Qwen3 as 235B and 30B,
+        // gpt-oss as 117B and OLMoE as 6.9B; the rest is attention, shared experts and embeddings.
+        let cases = [
+            ("deepseek-r1", 654),
+            ("deepseek-v3", 654),
+            ("gpt-oss-120b", 115),
+            ("kimi-k2", 1_015),
+            ("mixtral-8x7b", 45),
+            ("olmoe-1b-7b", 6),
+            ("qwen3-235b-a22b", 227),
+            ("qwen3-30b-a3b", 29),
+        ];
+        assert_eq!(cases.len(), MODELS.len());
+        for (name, billions) in cases {
+            let shape = model(name).unwrap();
+            let expert = 3 * u64::from(shape.hidden) * u64::from(shape.expert_inter);
+            let params = expert * u64::from(shape.experts) * shape.moe_layers.len() as u64;
+            let rounded = (params + 500_000_000) / 1_000_000_000;
+            assert_eq!(rounded, billions, "{name}: {params}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_name_lists_the_valid_ones() {
+        let answer = model("mixtral").unwrap_err().to_string();
+        assert!(answer.contains("valid names are deepseek-r1, deepseek-v3"), "{answer}");
+    }
 }

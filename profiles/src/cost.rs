@@ -5,6 +5,8 @@
 
 mod fixed;
 mod roofline;
+#[cfg(test)]
+mod tests;
 
 use crate::hardware::Device;
 use crate::model::ModelShape;

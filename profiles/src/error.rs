@@ -40,6 +40,14 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// A benchmark that could not run or gave no figure.
+    #[error("measure {what}: {found}")]
+    Measure {
+        /// What was to be measured.
+        what: String,
+        /// Why there is no figure.
+        found: String,
+    },
 }
 
 /// Result of this crate.

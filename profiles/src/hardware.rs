@@ -1,5 +1,8 @@
 //! Devices, links and clusters. A cluster is a graph; routes between ranks are computed once.
 
+#[cfg(test)]
+mod tests;
+
 use petgraph::graph::{NodeIndex, UnGraph};
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +74,49 @@ impl Device {
             DataType::Bf16 | DataType::Mxfp4 => self.flops_bf16.value,
         }
     }
+
+    /// Whether every figure that something is divided by is positive and has a source.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] names the first figure that cannot be right.
+    pub fn validate(&self) -> Result<()> {
+        let domain_size = u64::from(self.domain_size.value);
+        let sourced = [
+            ("memory", self.memory.value.0, &self.memory.source),
+            ("memory_bandwidth", self.memory_bandwidth.value.0, &self.memory_bandwidth.source),
+            ("flops_bf16", self.flops_bf16.value.0, &self.flops_bf16.source),
+            ("flops_fp8", self.flops_fp8.value.0, &self.flops_fp8.source),
+            ("domain_size", domain_size, &self.domain_size.source),
+            ("domain_bandwidth", self.domain_bandwidth.value.0, &self.domain_bandwidth.source),
+            ("network_bandwidth", self.network_bandwidth.value.0, &self.network_bandwidth.source),
+            ("host_bandwidth", self.host_bandwidth.value.0, &self.host_bandwidth.source),
+        ];
+        for (key, value, source) in sourced {
+            if value == 0 {
+                return Err(self.invalid(key, "0", "a figure above 0"));
+            }
+            self.check_source(key, source)?;
+        }
+        // A latency of zero is the constant-time network of the baselines.
+        self.check_source("domain_latency", &self.domain_latency.source)?;
+        self.check_source("network_latency", &self.network_latency.source)
+    }
+
+    fn check_source(&self, key: &str, source: &str) -> Result<()> {
+        if source.trim().is_empty() {
+            return Err(self.invalid(key, "no source", "the document, table or reason"));
+        }
+        Ok(())
+    }
+
+    fn invalid(&self, key: &str, found: &str, expected: &str) -> Error {
+        Error::Invalid {
+            path: format!("device {}", self.name),
+            key: key.to_owned(),
+            found: found.to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
 }
 
 /// What a message between two ranks crosses.
@@ -127,8 +173,10 @@ impl Hardware {
     /// Builds `nodes` nodes of `gpus_per_node` GPUs each.
     ///
     /// # Errors
-    /// When a count is zero, exceeds the device's domain, or the ranks do not fit in 16 bits.
+    /// When a figure of the device cannot be right, a count is zero or exceeds the device's domain,
+    /// or there are more than 4096 GPUs.
     pub fn new(device: Device, nodes: u16, gpus_per_node: u16) -> Result<Self> {
+        device.validate()?;
         let spec = format!("{}:{nodes}x{gpus_per_node}", device.name);
         let invalid = |found: String, expected: String| Error::Invalid {
             path: "cluster".to_owned(),

@@ -7,6 +7,7 @@ use crate::ids::MoeLayer;
 use crate::units::Bytes;
 
 mod config;
+mod validate;
 
 pub use config::read_config;
 
@@ -134,7 +135,12 @@ impl ModelShape {
                 hidden * u64::from(head_dim) * (2 * heads + 2 * kv_heads)
             }
             Attention::Mla {
-                heads, q_lora_rank, kv_lora_rank, nope_head_dim, rope_head_dim, v_head_dim,
+                heads,
+                q_lora_rank,
+                kv_lora_rank,
+                nope_head_dim,
+                rope_head_dim,
+                v_head_dim,
             } => {
                 let [heads, q_rank, kv_rank, nope, rope, value] =
                     [heads, q_lora_rank, kv_lora_rank, nope_head_dim, rope_head_dim, v_head_dim]
@@ -144,7 +150,9 @@ impl ModelShape {
                 } else {
                     hidden * q_rank + q_rank * heads * (nope + rope)
                 };
-                query + hidden * (kv_rank + rope) + kv_rank * heads * (nope + value)
+                query
+                    + hidden * (kv_rank + rope)
+                    + kv_rank * heads * (nope + value)
                     + heads * value * hidden
             }
         }

@@ -17,7 +17,8 @@ impl Seed {
     /// The generator of the stream called `label`, for example `"search/layer/17"`.
     #[must_use]
     pub fn stream(self, label: &str) -> Generator {
-        let digest = Sha256::new().chain_update(self.0.to_le_bytes()).chain_update(label).finalize();
+        let digest =
+            Sha256::new().chain_update(self.0.to_le_bytes()).chain_update(label).finalize();
         let mut state = [0_u8; 32];
         state.copy_from_slice(&digest);
         Generator::from_seed(state)

@@ -38,7 +38,11 @@ impl Nanos {
     #[must_use]
     pub fn ceil_from(nanos: f64) -> Self {
         assert!(nanos.is_finite() && nanos >= 0.0, "a duration of {nanos} ns");
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked above")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked above"
+        )]
         Self(nanos.ceil() as u64)
     }
 
@@ -213,7 +217,7 @@ fn show(f: &mut fmt::Formatter<'_>, value: u64, units: &[Unit]) -> fmt::Result {
 fn exact(value: u64, units: &[Unit]) -> String {
     let by_factor = units.iter().rev().find_map(|(name, factor)| {
         let scaled = value as f64 / factor;
-        let whole = scaled.fract() == 0.0 && scaled >= 1.0 && scaled < 1e6;
+        let whole = scaled.fract() == 0.0 && (1.0..1e6).contains(&scaled);
         whole.then(|| format!("{scaled} {name}"))
     });
     by_factor.unwrap_or_else(|| format!("{value} {}", units[0].0))
@@ -274,10 +278,7 @@ mod tests {
     #[test]
     fn wrong_text_says_what_would_be_right() {
         let error = "900".parse::<Bandwidth>().unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "read `900` as a bandwidth: it has no unit; write it like \"900 GB/s\""
-        );
+        assert_eq!(error, "read `900` as a bandwidth: it has no unit; write it like \"900 GB/s\"");
         let error = "9 parsec".parse::<Nanos>().unwrap_err().to_string();
         assert!(error.contains("`parsec` is none of the units ns, us, ms, s"), "{error}");
         assert!("-1 B".parse::<Bytes>().is_err());

@@ -1,0 +1,173 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::builtin;
+use crate::model::Attention;
+use crate::units::{Bandwidth, Flops};
+
+/// Experts of 3 x 1000 x 1000 values in 16 bits: 6 MB each.
+fn model() -> ModelShape {
+    ModelShape {
+        hidden: 1000,
+        expert_inter: 1000,
+        shared_inter: 500,
+        ..builtin::model("mixtral-8x7b").unwrap()
+    }
+}
+
+/// After the assumed efficiencies of 80% and 70%: 1 TB/s and 70 TFLOP/s.
+fn device() -> Device {
+    let mut device = builtin::device("h200-sxm").unwrap();
+    device.memory_bandwidth.value = Bandwidth(1_250_000_000_000);
+    device.flops_bf16.value = Flops(100_000_000_000_000);
+    device
+}
+
+fn build(name: &str) -> Box<dyn CostModel> {
+    (find(name).unwrap().build)(&model(), &device())
+}
+
+fn batch(tokens: u32, attended: u64, cached: u64) -> AttentionBatch {
+    AttentionBatch { tokens, attended, cached }
+}
+
+#[test]
+fn nothing_to_do_costs_nothing() {
+    for entry in ALL {
+        let cost = (entry.build)(&model(), &device());
+        assert_eq!(cost.experts(&[]), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.experts(&[0, 0, 0]), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.shared_experts(0), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.dense_layer(0), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.attention(AttentionBatch::default()), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.gate(0), Nanos(0), "{}", entry.name);
+    }
+}
+
+#[test]
+fn the_fixed_model_takes_10_us_for_any_work() {
+    let cost = build("fixed");
+    assert_eq!(cost.experts(&[0, 1]), Nanos(10_000));
+    assert_eq!(cost.experts(&[4096; 64]), Nanos(10_000));
+    assert_eq!(cost.gate(1), Nanos(10_000));
+    assert_eq!(cost.attention(batch(1, 8192, 8192)), Nanos(10_000));
+}
+
+#[test]
+fn one_row_takes_as_long_as_reading_its_expert() {
+    // 6,000,000 bytes of weights and 3 x 1000 + 5 x 1000 of activations at 1 TB/s are 6008 ns.
+    // A tile of 16 rows x 6,000,000 operations at 70 TFLOP/s is 1372 ns and hides behind it.
+    assert_eq!(build("roofline").experts(&[1]), Nanos(4_000 + 6_008));
+}
+
+#[test]
+fn many_rows_take_as_long_as_computing_them() {
+    // 16,000 rows x 6,000,000 operations at 70 TFLOP/s are 1,371,428.6 ns, rounded up; the
+    // 6 MB of weights and 128 MB of activations at 1 TB/s are 134,000 ns and hide behind it.
+    assert_eq!(build("roofline").experts(&[16_000]), Nanos(4_000 + 1_371_429));
+}
+
+#[test]
+fn the_same_rows_over_more_experts_read_more_weights() {
+    // 16 rows carry 128,000 bytes of activations; each active expert adds 6,000,000.
+    let cost = build("roofline");
+    assert_eq!(cost.experts(&[16, 0]), Nanos(4_000 + 6_128));
+    assert_eq!(cost.experts(&[8, 8]), Nanos(4_000 + 12_128));
+}
+
+#[test]
+fn a_tile_that_is_not_full_costs_as_much_as_a_full_one() {
+    // 1024 and 1010 rows are both 64 tiles of 16: 1024 x 6,000,000 operations at 70 TFLOP/s.
+    let cost = build("roofline");
+    assert_eq!(cost.experts(&[1_024]), Nanos(4_000 + 87_772));
+    assert_eq!(cost.experts(&[1_010]), cost.experts(&[1_024]));
+}
+
+#[test]
+fn shared_experts_read_three_matrices_and_the_rows() {
+    // 3 x 1000 x 500 values are 3,000,000 bytes; 10 rows x 2 x (2 x 1000 + 3 x 500) are 70,000.
+    assert_eq!(build("roofline").shared_experts(10), Nanos(4_000 + 3_070));
+    let without = ModelShape { shared_inter: 0, ..model() };
+    let cost = (find("roofline").unwrap().build)(&without, &device());
+    assert_eq!(cost.shared_experts(10), Nanos(0));
+}
+
+#[test]
+fn decode_attention_reads_the_projections_and_the_cache() {
+    // 32 query and 8 key heads of 125 values: 1000 x 125 x 80 = 10,000,000 parameters, 20 MB.
+    // A token's cache is 2 x 2 x 8 x 125 = 4,000 bytes: 1,000 tokens are 4 MB.
+    let (window, windowed_layers) = (None, 0);
+    let attention =
+        Attention::Gqa { heads: 32, kv_heads: 8, head_dim: 125, window, windowed_layers };
+    let cost = (find("roofline").unwrap().build)(&ModelShape { attention, ..model() }, &device());
+    assert_eq!(cost.attention(batch(1, 1_000, 1_000)), Nanos(4_000 + 20_000 + 4_000 + 4_000));
+}
+
+#[test]
+fn names_are_alphabetical_and_described() {
+    assert!(ALL.windows(2).all(|pair| pair[0].name < pair[1].name));
+    assert!(ALL.iter().all(|entry| !entry.about.is_empty() && !entry.about.contains('\n')));
+    let answer = find("rooflin").map(|entry| entry.name).unwrap_err().to_string();
+    assert!(answer.contains("did you mean `roofline`?"), "{answer}");
+}
+
+/// The times of all kernels over the same work.
+fn kernels(cost: &dyn CostModel, slots: &[u32], tokens: u32, context: u64) -> [Nanos; 5] {
+    let attended = u64::from(tokens) * context;
+    [
+        cost.experts(slots),
+        cost.shared_experts(tokens),
+        cost.dense_layer(tokens),
+        cost.attention(batch(tokens, attended, context)),
+        cost.gate(tokens),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn more_work_never_takes_less_time(
+        mut slots in proptest::collection::vec(0_u32..5_000, 1..64),
+        slot in any::<prop::sample::Index>(),
+        more in 1_u32..2_000,
+        tokens in 0_u32..100_000,
+        context in 0_u64..1_000_000,
+        preset in 0..builtin::MODELS.len(),
+    ) {
+        let shape = builtin::model(builtin::MODELS[preset].name).unwrap();
+        for entry in ALL {
+            let cost = (entry.build)(&shape, &device());
+            let before = kernels(cost.as_ref(), &slots, tokens, context);
+            let position = slot.index(slots.len());
+            slots[position] += more;
+            let after = kernels(cost.as_ref(), &slots, tokens + more, context);
+            for (before, after) in before.into_iter().zip(after) {
+                prop_assert!(after >= before, "{}: {before} then {after}", entry.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_twice_as_fast_is_never_slower(
+        slots in proptest::collection::vec(0_u32..5_000, 0..64),
+        tokens in 0_u32..100_000,
+        context in 0_u64..1_000_000,
+        preset in 0..builtin::MODELS.len(),
+        hardware in 0..builtin::HARDWARE.len(),
+    ) {
+        let shape = builtin::model(builtin::MODELS[preset].name).unwrap();
+        let device = builtin::device(builtin::HARDWARE[hardware].name).unwrap();
+        let mut fast = device.clone();
+        fast.memory_bandwidth.value.0 *= 2;
+        fast.flops_bf16.value.0 *= 2;
+        fast.flops_fp8.value.0 *= 2;
+        for entry in ALL {
+            let slow = (entry.build)(&shape, &device);
+            let fast = (entry.build)(&shape, &fast);
+            let slow = kernels(slow.as_ref(), &slots, tokens, context);
+            let fast = kernels(fast.as_ref(), &slots, tokens, context);
+            for (slow, fast) in slow.into_iter().zip(fast) {
+                prop_assert!(fast <= slow, "{}: {slow} became {fast}", entry.name);
+            }
+        }
+    }
+}

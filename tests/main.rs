@@ -1,1 +1,9 @@
-fn main(){}
+//! One integration binary: what the product promises, and what the house promises itself.
+
+mod bad_input;
+mod commands;
+mod determinism;
+mod docs;
+mod recordings;
+mod support;
+mod tidy;

@@ -1,5 +1,15 @@
 //! Placement algorithms: one file each, one line in [`ALL`].
 
+mod eplb;
+mod eplb_global;
+mod linear;
+mod round_robin;
+mod trtllm;
+
+#[cfg(test)]
+mod conformance;
+
+use moecast_profiles::ids::ExpertId;
 use moecast_profiles::registry::{Named, UnknownName, find as find_entry};
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
@@ -28,7 +38,8 @@ impl Named for Entry {
 }
 
 /// Every placement algorithm, alphabetical.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] =
+    &[eplb::ENTRY, eplb_global::ENTRY, linear::ENTRY, round_robin::ENTRY, trtllm::ENTRY];
 
 /// Finds an algorithm by name.
 ///
@@ -36,4 +47,18 @@ pub const ALL: &[Entry] = &[];
 /// [`UnknownName`] lists the valid names.
 pub fn find(name: &str) -> std::result::Result<&'static Entry, UnknownName> {
     find_entry("algorithm", ALL, name)
+}
+
+/// The placement whose layers `place` makes, one after the other.
+fn per_layer(
+    problem: &Problem,
+    place: impl Fn(usize) -> Result<Vec<ExpertId>>,
+) -> Result<Placement> {
+    let layers = (0..problem.layers.len()).map(place).collect::<Result<Vec<_>>>()?;
+    Ok(Placement::new(problem.experts, problem.ranks, layers)?)
+}
+
+/// The number of an expert as an id.
+fn expert_id(expert: usize) -> ExpertId {
+    ExpertId(u16::try_from(expert).expect("expert numbers are u16"))
 }

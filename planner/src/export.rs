@@ -1,4 +1,19 @@
 //! Exporters: one file per engine format, one line in [`ALL`].
+//!
+//! Beside them stand what they share: `tree` reads JSON and YAML into a `node`, `cursor`
+//! takes it apart and names the place of every error, `shape` checks what every engine demands.
+
+mod csv;
+pub(crate) mod cursor;
+pub(crate) mod node;
+mod sglang;
+pub(crate) mod shape;
+#[cfg(test)]
+pub(crate) mod tests;
+pub(crate) mod tree;
+mod trtllm;
+mod vllm;
+mod vllm_ascend;
 
 use moecast_profiles::registry::{Named, UnknownName, find as find_entry};
 use moecast_sim::Placement;
@@ -52,7 +67,8 @@ impl Named for Entry {
 }
 
 /// Every exporter, alphabetical.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] =
+    &[csv::ENTRY, sglang::ENTRY, trtllm::ENTRY, vllm::ENTRY, vllm_ascend::ENTRY];
 
 /// Finds an exporter by name.
 ///

@@ -4,6 +4,7 @@ pub mod algorithms;
 pub mod bounds;
 mod error;
 pub mod export;
+pub mod judge;
 pub mod objective;
 pub mod plan;
 pub mod problem;

@@ -1,1 +1,13 @@
-//! x
+//! What people see: figures, tables and the report page.
+
+mod draw;
+mod error;
+pub mod figures;
+pub mod page;
+mod run_file;
+mod tables;
+
+pub use draw::{Scene, Width};
+pub use error::{Error, Result};
+pub use run_file::{Candidate, RunFile, TraceFacts, VERSION as RUN_VERSION};
+pub use tables::{Cell, Rows};

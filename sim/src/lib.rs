@@ -2,8 +2,9 @@
 //!
 //! [`run`] is a function of its [`Scenario`]: no globals, no clock, no environment, no printing.
 
-mod error;
+mod deal;
 pub mod dispatch;
+mod error;
 pub mod placement;
 pub mod record;
 mod run;
@@ -12,6 +13,6 @@ mod step;
 
 pub use error::{Error, Result};
 pub use placement::Placement;
-
-
-
+pub use record::{Run, Summary};
+pub use run::run;
+pub use scenario::{Part, Scenario, ScenarioFile, Setting};

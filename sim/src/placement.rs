@@ -156,7 +156,8 @@ pub fn check_divisible(slots: u16, ranks: u16) -> Result<()> {
     }
     if !slots.is_multiple_of(ranks) {
         let below = slots / ranks * ranks;
-        let expected = format!("slots that divide by ranks, such as {below} or {}", below + ranks);
+        let above = below.saturating_add(ranks);
+        let expected = format!("slots that divide by ranks, such as {below} or {above}");
         return Err(Error::placement("shape", format!("{slots} slots on {ranks} ranks"), expected));
     }
     Ok(())

@@ -1,12 +1,32 @@
 //! Importers: one file per foreign format, one line in [`ALL`].
 
+use std::cell::Cell;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::registry::{Named, find};
 
+use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
 use crate::trace::RoutingTrace;
+
+mod counts_csv;
+mod digest;
+mod jsonl_layers;
+mod route_trace_csv;
+mod sglang_per_pass;
+mod sglang_stat;
+mod shape;
+mod steps;
+mod text;
+mod torch;
+
+pub use digest::digest_file;
+
+#[cfg(test)]
+mod tests;
 
 /// What an importer is given.
 #[derive(Clone, Copy)]
@@ -25,10 +45,12 @@ pub struct Entry {
     pub name: &'static str,
     /// One line.
     pub about: &'static str,
+    /// Endings of the files that are read where a folder is given.
+    pub extensions: &'static [&'static str],
     /// Whether a file that begins with `.1` and is called `.0` is of this format.
     pub recognise: fn(&Path, &[u8]) -> bool,
-    /// Reads the recording.
-    pub read: fn(Input<'_>) -> Result<RoutingTrace>,
+    /// Reads the recording; the digests of the files are added by [`read`].
+    pub read: fn(Input<'_>) -> Result<TraceBuilder>,
 }
 
 impl Named for Entry {
@@ -41,15 +63,136 @@ impl Named for Entry {
 }
 
 /// Every importer, alphabetical.
-pub const ALL: &[Entry] = &[];
+pub const ALL: &[Entry] = &[
+    counts_csv::ENTRY,
+    jsonl_layers::ENTRY,
+    route_trace_csv::ENTRY,
+    sglang_per_pass::ENTRY,
+    sglang_stat::ENTRY,
+];
+
+/// How much of a file [`Entry::recognise`] sees.
+const HEAD_BYTES: u64 = 64 * 1024;
 
 /// Reads a recording with the importer called `format`, or with the first that recognises the
 /// first file where `format` is `auto`. The header gets the digests of all inputs.
 ///
+/// A folder among the paths stands for all its files with an ending of that format, sorted by
+/// name; folders inside it are not entered.
+///
 /// # Errors
 /// When no importer fits, or the importer refuses the file.
 pub fn read(format: &str, input: Input<'_>) -> Result<RoutingTrace> {
-    let _ = (format, input);
-    let _ = find("importer", ALL, format)?;
-    Err(Error::Unrecognised { path: String::new(), valid: String::new() })
+    let entry = match format {
+        "auto" => recognise(input.paths)?,
+        name => find("importer", ALL, name)?,
+    };
+    let paths = expand(input.paths, entry.extensions)?;
+    let input = Input { paths: &paths, ..input };
+    let (mut builder, digests) = digest::alongside(&paths, || (entry.read)(input))?;
+    builder.header_mut().inputs = digests;
+    builder.finish(&shown(&paths[0]))
+}
+
+/// The first importer that recognises the first file that any of them recognises.
+fn recognise(paths: &[PathBuf]) -> Result<&'static Entry> {
+    let mut extensions: Vec<&str> =
+        ALL.iter().flat_map(|entry| entry.extensions).copied().collect();
+    extensions.sort_unstable();
+    let paths = expand(paths, &extensions)?;
+    for path in &paths {
+        let mut head = Vec::new();
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        file.take(HEAD_BYTES).read_to_end(&mut head).map_err(|error| Error::io(path, error))?;
+        if crate::format::recognise(&head) {
+            let expected = "a foreign recording: this one needs no import";
+            return Err(Error::invalid(
+                shown(path),
+                "start of the file",
+                "a moecast trace",
+                expected,
+            ));
+        }
+        if let Some(entry) = ALL.iter().find(|entry| (entry.recognise)(path, &head)) {
+            return Ok(entry);
+        }
+    }
+    let valid: Vec<&str> = ALL.iter().map(|entry| entry.name).collect();
+    Err(Error::Unrecognised { path: shown(&paths[0]), valid: valid.join(", ") })
+}
+
+/// Whether `needle` occurs in `head`.
+fn contains(head: &[u8], needle: &[u8]) -> bool {
+    head.windows(needle.len()).any(|window| window == needle)
+}
+
+/// `paths` with every folder replaced by its files that have one of `extensions`.
+fn expand(paths: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let before = files.len();
+        for found in std::fs::read_dir(path).map_err(|error| Error::io(path, error))? {
+            let file = found.map_err(|error| Error::io(path, error))?.path();
+            let ending = file.extension().and_then(|ending| ending.to_str());
+            if file.is_file() && ending.is_some_and(|ending| extensions.contains(&ending)) {
+                files.push(file);
+            }
+        }
+        files[before..].sort();
+        if files.len() == before {
+            let expected = format!("files that end in .{}", extensions.join(", ."));
+            return Err(Error::invalid(shown(path), "folder", "no recording", expected));
+        }
+    }
+    if files.is_empty() {
+        return Err(Error::invalid("input", "list of files", "no file", "at least one file"));
+    }
+    Ok(files)
+}
+
+/// A path as errors name it.
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// A path without its folder, as remarks name it: a trace is the same wherever it was made.
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// Bytes read so far; tells the user every mebibyte.
+struct Progress<'a> {
+    tell: &'a dyn Fn(u64),
+    read: Cell<u64>,
+    told: Cell<u64>,
+}
+
+impl<'a> Progress<'a> {
+    fn new(input: &Input<'a>) -> Self {
+        Self { tell: input.progress, read: Cell::new(0), told: Cell::new(0) }
+    }
+
+    fn add(&self, bytes: u64) {
+        self.read.set(self.read.get() + bytes);
+        if self.read.get() - self.told.get() >= 1 << 20 {
+            self.told.set(self.read.get());
+            (self.tell)(self.read.get());
+        }
+    }
+
+    /// Starts again, for an importer that must read its input a second time.
+    fn restart(&self) {
+        self.read.set(0);
+        self.told.set(0);
+    }
+}
+
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
+        (self.tell)(self.read.get());
+    }
 }

@@ -16,6 +16,7 @@ pub use builder::{TokenRow, TraceBuilder};
 pub use column::Column;
 pub use error::{Error, Result};
 pub use half::f16;
+pub use import::digest_file;
 pub use trace::{
     CountColumns, Events, Header, InputDigest, NO_EXPERT, Phase, RoutingTrace, StepSpan,
     TokenColumns,

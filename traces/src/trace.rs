@@ -335,6 +335,31 @@ impl RoutingTrace {
         Self { header: self.header.clone(), events, steps }
     }
 
+    /// At most `steps_max` of the steps, evenly spaced; `None` when there are no more than that.
+    #[must_use]
+    pub fn thinned(&self, steps_max: usize) -> Option<Self> {
+        let count = self.steps.len();
+        if count <= steps_max {
+            return None;
+        }
+        let kept: Vec<usize> = (0..steps_max).map(|index| index * count / steps_max).collect();
+        Some(match &self.events {
+            Events::Tokens(_) => {
+                let mut wanted = vec![false; self.token_count() as usize];
+                for &index in &kept {
+                    wanted[self.steps[index].rows.clone()].fill(true);
+                }
+                self.select_rows(|row| wanted[row])
+            }
+            Events::Counts(columns) => {
+                let size = self.header.moe_layers() * usize::from(self.header.experts);
+                let counts = gather(&columns.counts, &kept, size);
+                let events = Events::Counts(CountColumns { counts });
+                Self { header: self.header.clone(), events, steps: count_spans(steps_max) }
+            }
+        })
+    }
+
     /// The steps `range` of this recording, without a copy.
     #[must_use]
     pub fn slice_steps(&self, range: Range<usize>) -> Self {

@@ -9,12 +9,19 @@ use crate::units::Nanos;
 pub(super) const ENTRY: Entry = Entry {
     name: "fixed",
     about: "every kernel with work to do takes 10 us (a baseline for tests)",
-    build: |_, _| Box::new(Fixed),
+    build: |model, _| {
+        Box::new(Fixed { shares: model.shared_inter > 0, dense: model.dense_inter > 0 })
+    },
 };
 
 const KERNEL: Nanos = Nanos(10_000);
 
-struct Fixed;
+struct Fixed {
+    /// Whether the model has shared experts.
+    shares: bool,
+    /// Whether the model has dense layers.
+    dense: bool,
+}
 
 fn unless_idle(idle: bool) -> Nanos {
     if idle { Nanos(0) } else { KERNEL }
@@ -25,10 +32,10 @@ impl CostModel for Fixed {
         unless_idle(tokens_per_slot.iter().all(|&tokens| tokens == 0))
     }
     fn shared_experts(&self, tokens: u32) -> Nanos {
-        unless_idle(tokens == 0)
+        unless_idle(tokens == 0 || !self.shares)
     }
     fn dense_layer(&self, tokens: u32) -> Nanos {
-        unless_idle(tokens == 0)
+        unless_idle(tokens == 0 || !self.dense)
     }
     fn attention(&self, batch: AttentionBatch) -> Nanos {
         unless_idle(batch.tokens == 0)

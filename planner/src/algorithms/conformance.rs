@@ -1,0 +1,1 @@
+//! Laws that every algorithm keeps, over all of [`super::ALL`].

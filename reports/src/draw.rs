@@ -1,0 +1,14 @@
+//! From numbers to pictures: figures put marks on a [`Scene`], plotters turns it into SVG and PNG.
+
+pub(crate) mod axes;
+pub(crate) mod digits;
+pub(crate) mod legend;
+pub(crate) mod paint;
+pub(crate) mod render;
+mod scene;
+mod svg;
+
+pub(crate) use axes::{Axes, Scale, Ticks};
+pub(crate) use paint::Paint;
+pub use scene::{Scene, Width};
+pub(crate) use scene::Label;

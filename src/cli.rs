@@ -1,0 +1,197 @@
+//! The arguments exactly as typed. Nothing is opened, resolved or checked here.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Simulate and plan expert placement for Mixture-of-Experts inference, from recorded routing.
+#[derive(Parser)]
+#[command(version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command.
+#[derive(Args)]
+pub(crate) struct Global {
+    /// Print one JSON object with stable keys instead of tables.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Seed of everything random; the same seed gives the same bytes.
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Worker threads; the results do not depend on it [default: all cores].
+    #[arg(long, global = true)]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Print results only.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more about what was read and assumed.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print a completion script for a shell.
+    Completions(Completions),
+    /// List what can be named: algorithms, engines, exporters, figures, hardware, importers, ...
+    List(List),
+    /// Plan which expert sits on which GPU and write the files that engines load.
+    Plan(Plan),
+    /// Do everything once, on data that ships with moecast.
+    Quickstart(Quickstart),
+    /// Turn a simulated run into one self-contained page and figures.
+    Report(Report),
+    /// Simulate recorded forward passes with a plan and with the placements it replaces.
+    Simulate(Simulate),
+    /// Import and measure recordings of expert routing.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+}
+
+#[derive(Subcommand)]
+pub(crate) enum TraceCommand {
+    /// Read a recording of an engine and write it as a moecast trace.
+    Import(TraceImport),
+    /// Measure how unevenly a trace loads its experts.
+    Stats(TraceStats),
+}
+
+#[derive(Args)]
+pub(crate) struct TraceImport {
+    /// Files of one recording (several ranks or windows), or folders of them.
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
+    /// The trace to write.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
+    /// Format of the recording; `moecast list importers` names them.
+    #[arg(long, default_value = "auto")]
+    pub(crate) format: String,
+    /// Model preset, or path of a Hugging Face config.json.
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct TraceStats {
+    /// The trace.
+    pub(crate) trace: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct Plan {
+    /// The routing trace to plan on.
+    #[arg(long, required_unless_present = "loads", conflicts_with = "loads")]
+    pub(crate) trace: Option<PathBuf>,
+    /// Instead of a trace: a CSV `layer,expert,count`.
+    #[arg(long)]
+    pub(crate) loads: Option<PathBuf>,
+    /// Model preset, or path of a config.json [default: the model that the trace names].
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// GPUs, as PRESET:NODESxGPUS, for example h200-sxm:1x8.
+    #[arg(long, required_unless_present = "gpus", conflicts_with_all = ["gpus", "nodes"])]
+    pub(crate) cluster: Option<String>,
+    /// Without a cluster: number of GPUs.
+    #[arg(long)]
+    pub(crate) gpus: Option<u16>,
+    /// Without a cluster: number of nodes that the GPUs are on.
+    #[arg(long, requires = "gpus")]
+    pub(crate) nodes: Option<u16>,
+    /// Physical slots per layer beyond one per expert [default: what makes them divide by GPUs].
+    #[arg(long, conflicts_with = "slots")]
+    pub(crate) redundant: Option<u16>,
+    /// Physical slots per layer, all ranks together.
+    #[arg(long)]
+    pub(crate) slots: Option<u16>,
+    /// Groups of experts that the router limits its choice to [default: the model's].
+    #[arg(long)]
+    pub(crate) groups: Option<u16>,
+    /// Placement algorithm; `moecast list algorithms` names them.
+    #[arg(long, default_value = "moecast")]
+    pub(crate) algorithm: String,
+    /// Engines to write files for, comma separated; predictions use the first one's rules.
+    #[arg(long, value_delimiter = ',')]
+    pub(crate) engine: Vec<String>,
+    /// Share of the recording that the planner does not see and is judged on; 0 plans on all.
+    #[arg(long, default_value_t = 0.3)]
+    pub(crate) heldout: f64,
+    /// Folder for plan.json and the engines' files [default: write nothing].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Simulate {
+    /// A scenario.toml that an earlier run wrote; repeats that run.
+    #[arg(conflicts_with_all = ["trace", "plan", "model", "cluster", "engine", "cost", "part"])]
+    pub(crate) scenario: Option<PathBuf>,
+    /// The routing trace.
+    #[arg(long, required_unless_present = "scenario")]
+    pub(crate) trace: Option<PathBuf>,
+    /// The plan.json to simulate.
+    #[arg(long, required_unless_present = "scenario")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Model preset, or path of a config.json [default: the plan's].
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// GPUs, as PRESET:NODESxGPUS [default: the plan's].
+    #[arg(long)]
+    pub(crate) cluster: Option<String>,
+    /// Engine whose replica rule is simulated [default: the plan's].
+    #[arg(long)]
+    pub(crate) engine: Option<String>,
+    /// Kernel cost model [default: roofline].
+    #[arg(long)]
+    pub(crate) cost: Option<String>,
+    /// Part of the recording [default: heldout when the plan was made on this trace, else all].
+    #[arg(long, value_enum)]
+    pub(crate) part: Option<PartArgument>,
+    /// Context of requests where the recording does not know it, tokens.
+    #[arg(long, default_value_t = 2048)]
+    pub(crate) context: u32,
+    /// Folder for run.json, steps.csv and scenario.toml.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum PartArgument {
+    All,
+    Heldout,
+    Train,
+}
+
+#[derive(Args)]
+pub(crate) struct Report {
+    /// The folder that `moecast simulate --out` wrote.
+    pub(crate) run: PathBuf,
+    /// Folder for report.html and figures/ [default: the run's folder].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Quickstart {
+    /// Folder for everything that is written.
+    #[arg(long, default_value = "moecast-quickstart")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Args)]
+pub(crate) struct List {
+    /// What to list; without it, the families.
+    pub(crate) family: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: clap_complete::Shell,
+}

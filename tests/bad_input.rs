@@ -1,0 +1,148 @@
+//! Bad input: one line that says where, what was found and what would be right; exit code 1;
+//! nothing half-written.
+
+use crate::commands::imported;
+use crate::support::{Scratch, tiny_config};
+
+/// Runs `line`, which must fail with one line on standard error that holds all of `parts`, and
+/// must leave the folder as it was.
+fn check(scratch: &Scratch, line: &str, parts: &[&str]) {
+    let before = scratch.files();
+    let answer = scratch.run(line);
+    assert_eq!(answer.code, 1, "moecast {line}: exit code; {}", answer.stderr);
+    assert_eq!(answer.stderr.trim_end().lines().count(), 1, "moecast {line}: {}", answer.stderr);
+    assert!(answer.stdout.is_empty(), "moecast {line} printed {}", answer.stdout);
+    for part in parts {
+        assert!(answer.stderr.contains(part), "moecast {line}: no `{part}` in {}", answer.stderr);
+    }
+    assert!(scratch.files() == before, "moecast {line} changed files");
+}
+
+#[test]
+fn a_csv_with_an_expert_out_of_range() {
+    let scratch = Scratch::new();
+    scratch.write("config.json", tiny_config(2, 8));
+    scratch.write("loads.csv", "layer,expert,count\n0,0,5\n1,8,5\n");
+    let line = "trace import loads.csv --model config.json -o t.safetensors";
+    check(&scratch, line, &["loads.csv", "line 3", "8"]);
+}
+
+#[test]
+fn a_csv_that_says_one_thing_twice() {
+    let scratch = Scratch::new();
+    scratch.write("loads.csv", "layer,expert,count\n0,0,5\n0,1,1\n0,0,7\n");
+    let line = "trace import loads.csv -o t.safetensors";
+    check(&scratch, line, &["loads.csv", "line 4"]);
+}
+
+#[test]
+fn a_json_line_with_a_key_twice_or_a_wrong_key() {
+    let scratch = Scratch::new();
+    let line = "trace import r.jsonl --format jsonl-layers -o t.safetensors";
+    scratch.write("r.jsonl", "{\"tok\": 1, \"layers\": [[0]], \"tok\": 1}\n");
+    check(&scratch, line, &["r.jsonl", "line 1", "tok"]);
+    scratch.write("r.jsonl", "{\"tok\": 1, \"layer\": [[0]]}\n");
+    check(&scratch, line, &["r.jsonl", "line 1", "layer"]);
+}
+
+#[test]
+fn a_truncated_recording_and_a_truncated_trace() {
+    let scratch = imported();
+    let trace = scratch.read("trace.safetensors");
+    scratch.write("short.safetensors", &trace[..trace.len() - 1]);
+    check(&scratch, "trace stats short.safetensors", &["short.safetensors", "expected"]);
+    scratch.write("empty.pt", "");
+    check(&scratch, "trace import empty.pt -o t.safetensors", &["empty.pt", "--format"]);
+    scratch.write("cut.pt", b"PK\x03\x04\x00\x00");
+    check(
+        &scratch,
+        "trace import cut.pt --format sglang-stat -o t.safetensors",
+        &["cut.pt", "expected"],
+    );
+}
+
+#[test]
+fn slots_that_do_not_divide_by_ranks() {
+    let scratch = imported();
+    let line = "plan --trace trace.safetensors --gpus 3 --slots 16";
+    check(&scratch, line, &["16 slots on 3 ranks", "such as 15 or 18"]);
+    let line = "plan --trace trace.safetensors --gpus 4 --slots 4";
+    check(&scratch, line, &["4 slots for 8 experts"]);
+}
+
+#[test]
+fn names_that_do_not_exist() {
+    let scratch = imported();
+    let plan = "plan --trace trace.safetensors --model config.json --out plan";
+    let near = format!("{plan} --cluster h20-sxm:1x4");
+    check(&scratch, &near, &["did you mean `h200-sxm`"]);
+    let near = format!("{plan} --cluster h200-sxm:1x4 --engine sglan");
+    check(&scratch, &near, &["did you mean `sglang`"]);
+    let near = format!("{plan} --cluster h200-sxm:1x4 --algorithm epbl");
+    check(&scratch, &near, &["did you mean `eplb`"]);
+    check(&scratch, "list algoritms", &["did you mean `algorithms`"]);
+    let line = "plan --trace trace.safetensors --model qwen3-30b --gpus 4";
+    check(&scratch, line, &["qwen3-30b-a3b"]);
+    check(&scratch, "trace stats nothing.safetensors", &["nothing.safetensors"]);
+    let line = "plan --trace trace.safetensors --cluster h200-sxm --model config.json";
+    check(&scratch, line, &["PRESET:NODESxGPUS"]);
+}
+
+#[test]
+fn a_plan_for_another_model() {
+    let scratch = imported();
+    scratch.ok("plan --trace trace.safetensors --model config.json --cluster h200-sxm:1x4 --out p");
+    scratch.write("other.json", tiny_config(2, 16));
+    scratch.write("loads.csv", "layer,expert,count\n0,15,5\n1,0,5\n");
+    scratch.ok("trace import loads.csv --model other.json -o other.safetensors");
+    let line = "simulate --trace other.safetensors --plan p/plan.json --model other.json --out run";
+    check(&scratch, line, &["p/plan.json", "8 experts", "16"]);
+    let line = "simulate --trace trace.safetensors --plan p/plan.json --model mixtral-8x7b --out r";
+    check(&scratch, line, &["mixtral-8x7b"]);
+    let line = "simulate --trace trace.safetensors --plan p/plan.json --model config.json \
+                --cluster h200-sxm:1x8 --out run";
+    check(&scratch, line, &["4 ranks", "8 GPUs"]);
+}
+
+#[test]
+fn a_damaged_plan_and_a_damaged_scenario() {
+    let scratch = imported();
+    scratch.ok("plan --trace trace.safetensors --model config.json --cluster h200-sxm:1x4 --out p");
+    let plan = String::from_utf8(scratch.read("p/plan.json")).unwrap();
+    scratch.write("bad.json", plan.replacen("\"version\": 1", "\"version\": 9", 1));
+    let simulate = "simulate --trace trace.safetensors --plan bad.json --model config.json --out r";
+    check(&scratch, simulate, &["bad.json", "version"]);
+    scratch.write("bad.json", &plan[..plan.len() / 2]);
+    check(&scratch, simulate, &["bad.json"]);
+    scratch
+        .ok("simulate --trace trace.safetensors --plan p/plan.json --model config.json --out run");
+    let scenario = String::from_utf8(scratch.read("run/scenario.toml")).unwrap();
+    scratch.write("run/bad.toml", scenario.replace("engine = ", "engin = "));
+    check(&scratch, "simulate run/bad.toml --out r", &["bad.toml", "line", "engin"]);
+    scratch.write("run/bad.toml", scenario.replace("trace_sha256 = \"", "trace_sha256 = \"0"));
+    check(&scratch, "simulate run/bad.toml --out r", &["SHA-256"]);
+}
+
+#[test]
+fn a_cluster_that_is_too_small_for_the_weights() {
+    let scratch = Scratch::new();
+    let row: Vec<String> = (0..61_u32)
+        .skip(3)
+        .flat_map(|layer| (0..256_u32).map(move |expert| format!("{layer},{expert},1\n")))
+        .collect();
+    scratch.write("loads.csv", format!("layer,expert,count\n{}", row.concat()));
+    scratch.ok("trace import loads.csv --model deepseek-v3 -o t.safetensors");
+    let line = "plan --trace t.safetensors --model deepseek-v3 --cluster rtx-4090:1x8 --heldout 0";
+    check(&scratch, line, &["expert weights", "rtx-4090"]);
+}
+
+#[test]
+fn wrong_usage_is_bad_input_too() {
+    let scratch = Scratch::new();
+    for line in ["plan", "frobnicate", "plan --gpus x --loads l.csv", "--threads 0 list"] {
+        let answer = scratch.run(line);
+        assert_eq!(answer.code, 1, "moecast {line}: {}", answer.stderr);
+    }
+    assert_eq!(scratch.run("--version").code, 0);
+    assert_eq!(scratch.run("plan --help").code, 0);
+}

@@ -1,9 +1,11 @@
 //! Names on the command line become facts: models, traces, digests.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use moecast_profiles::builtin;
+use moecast_profiles::hardware::{Hardware, SourceKind, Sourced};
 use moecast_profiles::model::{ModelShape, read_config};
 use moecast_traces::{RoutingTrace, format};
 
@@ -25,6 +27,30 @@ pub(crate) struct TraceFile {
 pub(crate) fn trace(path: &Path) -> Result<TraceFile> {
     let trace = format::read(path)?;
     Ok(TraceFile { trace, sha256: moecast_traces::digest_file(path)?.sha256 })
+}
+
+/// The figures of a machine that a result rests on, each with its source.
+pub(crate) fn hardware_details(hardware: &Hardware) -> Vec<String> {
+    fn line<T: Display>(what: &str, figure: &Sourced<T>) -> String {
+        let kind = match figure.kind {
+            SourceKind::Measured => "measured",
+            SourceKind::Published => "published",
+            SourceKind::Assumed => "assumed",
+        };
+        format!("  {what}: {} ({kind}: {})", figure.value, figure.source)
+    }
+    let device = hardware.device();
+    vec![
+        format!("{}:", device.name),
+        line("memory", &device.memory),
+        line("memory bandwidth", &device.memory_bandwidth),
+        line("bf16", &device.flops_bf16),
+        line("fp8", &device.flops_fp8),
+        line("domain bandwidth, one direction", &device.domain_bandwidth),
+        line("domain latency", &device.domain_latency),
+        line("network bandwidth, one direction", &device.network_bandwidth),
+        line("network latency", &device.network_latency),
+    ]
 }
 
 /// The preset that a recording's model name means: engines write names such as

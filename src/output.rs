@@ -13,6 +13,7 @@ use crate::cli::Global;
 pub(crate) struct Output {
     json: bool,
     quiet: bool,
+    verbose: bool,
     /// Bold headings; off with `NO_COLOR` and where nobody looks.
     styled: bool,
 }
@@ -23,6 +24,7 @@ impl Output {
         Self {
             json: global.json,
             quiet: global.quiet,
+            verbose: global.verbose,
             styled: !no_color && std::io::stdout().is_terminal(),
         }
     }
@@ -50,6 +52,14 @@ impl Output {
     /// A line that `--quiet` hides.
     pub(crate) fn note(&self, text: &str) -> Result<()> {
         if self.quiet { Ok(()) } else { self.line(text) }
+    }
+
+    /// Lines that only `--verbose` shows.
+    pub(crate) fn details(&self, lines: impl IntoIterator<Item = String>) -> Result<()> {
+        if !self.verbose {
+            return Ok(());
+        }
+        lines.into_iter().try_for_each(|line| self.line(&line))
     }
 
     /// Remarks of a trace or a run; hidden by `--quiet`.

@@ -336,6 +336,7 @@ impl Made {
         for (name, path) in files {
             output.line(&format!("{name}: {path}"))?;
         }
+        output.details(task.hardware.iter().flat_map(facts::hardware_details))?;
         output.remarks(&remarks(task))
     }
 

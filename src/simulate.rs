@@ -37,6 +37,7 @@ struct Loaded {
 /// A finished run and the folder that it was written to.
 pub(crate) struct Made {
     run: RunFile,
+    hardware: Hardware,
     out: PathBuf,
 }
 
@@ -68,7 +69,7 @@ pub(crate) fn make(arguments: &cli::Simulate, global: &Global, output: &Output) 
     bar.finish_and_clear();
     let run = run_file(&loaded, &parts, &results);
     write_run(&run, &results, &loaded, &arguments.out)?;
-    Ok(Made { run, out: arguments.out.clone() })
+    Ok(Made { run, hardware: loaded.setting.hardware, out: arguments.out.clone() })
 }
 
 impl Made {
@@ -81,7 +82,7 @@ impl Made {
 
     /// The answer for people.
     pub(crate) fn print(&self, output: &Output) -> Result<()> {
-        let Self { run, out } = self;
+        let Self { run, hardware, out } = self;
         output.note(&format!(
             "{} on {} as served by {}: {} tokens ({})\n",
             run.model, run.cluster, run.engine, run.trace.tokens, run.trace.part
@@ -89,6 +90,7 @@ impl Made {
         output.table(&comparison(run))?;
         output.note("")?;
         output.remarks(&run.remarks)?;
+        output.details(facts::hardware_details(hardware))?;
         output.line(&format!("run: {}", out.join("run.json").display()))
     }
 }

@@ -5,10 +5,10 @@ pub(crate) mod digits;
 pub(crate) mod legend;
 pub(crate) mod paint;
 pub(crate) mod render;
-mod scene;
+pub(crate) mod scene;
 mod svg;
 
 pub(crate) use axes::{Axes, Scale, Ticks};
 pub(crate) use paint::Paint;
-pub use scene::{Scene, Width};
 pub(crate) use scene::Label;
+pub use scene::{Scene, Width};

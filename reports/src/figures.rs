@@ -100,4 +100,4 @@ fn provenance(run: &RunFile) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

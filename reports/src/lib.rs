@@ -6,6 +6,8 @@ pub mod figures;
 pub mod page;
 mod run_file;
 mod tables;
+#[cfg(test)]
+mod testing;
 
 pub use draw::{Scene, Width};
 pub use error::{Error, Result};

@@ -30,7 +30,7 @@ pub fn page(run: &RunFile) -> Result<String> {
         paint::declarations(true),
     );
     if run.trace.synthetic {
-        html += "<p class=\"badge\">Synthetic recording: generated, not measured</p>\n";
+        html += "<p class=\"badge\">Synthetic recording: not measured</p>\n";
     }
     html += &format!("<p class=\"lead\">{}</p>\n</header>\n<main>\n", words::summary(run));
     html += &numbers::headlines(run);
@@ -84,4 +84,4 @@ pub(crate) fn escape(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

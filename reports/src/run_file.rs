@@ -114,3 +114,45 @@ impl RunFile {
         Ok(run)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::small;
+
+    fn message(run: &RunFile) -> String {
+        let text = serde_json::to_vec(run).unwrap();
+        RunFile::read(&text, "run.json").unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_was_written_is_read_again() {
+        let text = serde_json::to_vec_pretty(&small()).unwrap();
+        assert_eq!(RunFile::read(&text, "run.json").unwrap(), small());
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let run = RunFile { version: 2, ..small() };
+        assert_eq!(message(&run), "run.json: key `version`: 2; expected 1");
+    }
+
+    #[test]
+    fn shapes_must_agree() {
+        let mut run = small();
+        run.popularity.pop();
+        assert!(message(&run).contains("key `popularity`: 1 layers"), "{}", message(&run));
+        let mut run = small();
+        run.candidates[1].summary.rank_load[0].push(1);
+        assert!(message(&run).contains("candidate `plan`"), "{}", message(&run));
+    }
+
+    #[test]
+    fn every_cut_of_a_file_is_refused_with_a_place() {
+        let text = serde_json::to_vec(&small()).unwrap();
+        for length in (0..text.len()).step_by(97) {
+            let error = RunFile::read(&text[..length], "run.json").unwrap_err().to_string();
+            assert!(error.starts_with("run.json: line 1, column"), "{error}");
+        }
+    }
+}

@@ -11,11 +11,8 @@ pub(crate) struct Unit {
     pub(crate) size: f64,
 }
 
-const TIMES: [Unit; 3] = [
-    Unit { name: "µs", size: 1.0 },
-    Unit { name: "ms", size: 1e3 },
-    Unit { name: "s", size: 1e6 },
-];
+const TIMES: [Unit; 3] =
+    [Unit { name: "µs", size: 1.0 }, Unit { name: "ms", size: 1e3 }, Unit { name: "s", size: 1e6 }];
 
 const BYTES: [Unit; 6] = [
     Unit { name: "B", size: 1.0 },

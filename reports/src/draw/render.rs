@@ -170,8 +170,7 @@ fn size(scene: &Scene, factor: u32) -> (u32, u32) {
 
 fn raw_svg(scene: &Scene, colour: fn(Paint) -> Rgb, figure: &str) -> Result<String> {
     let mut text = String::new();
-    let area =
-        SVGBackend::with_string(&mut text, size(scene, SVG_FACTOR)).into_drawing_area();
+    let area = SVGBackend::with_string(&mut text, size(scene, SVG_FACTOR)).into_drawing_area();
     let pen = Pen { factor: f64::from(SVG_FACTOR), colour, raster: false };
     pen.draw(scene, &area).map_err(|error| failed(figure, error))?;
     drop(area);
@@ -197,8 +196,7 @@ pub(crate) fn png(scene: &Scene, figure: &str) -> Result<Vec<u8>> {
         return Err(failed(figure, format!("{width} x {height} samples are too many for a PNG")));
     }
     let mut samples = vec![u8::MAX; width as usize * height as usize * 3];
-    let area =
-        BitMapBackend::with_buffer(&mut samples, (width, height)).into_drawing_area();
+    let area = BitMapBackend::with_buffer(&mut samples, (width, height)).into_drawing_area();
     let pen = Pen { factor: f64::from(PNG_FACTOR), colour: Paint::on_paper, raster: true };
     pen.draw(scene, &area).map_err(|error| failed(figure, error))?;
     drop(area);
@@ -207,7 +205,6 @@ pub(crate) fn png(scene: &Scene, figure: &str) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
-    encoder.set_compression(png::Compression::Best);
     let mut writer = encoder.write_header().map_err(|error| failed(figure, error))?;
     let pixels = halve(&samples, width as usize, height as usize);
     writer.write_image_data(&pixels).map_err(|error| failed(figure, error))?;

@@ -90,7 +90,7 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     let highest = largest(places.iter().map(|place| place.high * 100.0)).max(even * 100.0);
     let plot = Axes {
         titles: (
-            "place of the expert in its layer, most popular first (log scale)",
+            "experts of a layer, most popular first (log scale)",
             "share of the layer's (token, expert) pairs, %",
         ),
         x_range: (0.0, (last as f64).ln()),
@@ -101,9 +101,8 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     }
     .draw(&mut scene, top);
 
-    let at = |index: usize, share: f64| {
-        (plot.x.at((index as f64 + 1.0).ln()), plot.y.at(share * 100.0))
-    };
+    let at =
+        |index: usize, share: f64| (plot.x.at((index as f64 + 1.0).ln()), plot.y.at(share * 100.0));
     let line = |value: fn(&Place) -> f64| {
         places.iter().enumerate().map(move |(index, place)| at(index, value(place)))
     };

@@ -14,8 +14,9 @@ pub(super) const ENTRY: Entry = Entry {
     title: "How far the busiest rank of each layer is above the mean",
     caption: "In every step and layer, the tokens of the busiest rank divided by the mean over \
               the ranks; shown is the mean over the steps. 1 is perfect balance, and 2 means that \
-              the layer waits for a rank with twice the mean load. The dashed line is the lower \
-              bound over all placements with as many slots as the plan.",
+              the layer waits for a rank with twice the mean load. The dashed line is a lower bound \
+              of the mean over all layers: no placement with as many slots as the plan gets \
+              below it, though a single layer may.",
     order: 2,
     rows,
     draw,
@@ -41,7 +42,7 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     let bound = present(run.imbalance_bound);
     let mut items = legend::candidates(run, Look::Line);
     if let Some(bound) = bound {
-        let text = format!("lower bound {}", digits::ratio(bound));
+        let text = format!("lower bound of the mean, {}", digits::ratio(bound));
         items.push(Item::new(Look::Dashes, Paint::Ink, text));
     }
     let top = legend::draw(&mut scene, &items, 0.0) + 6.0;

@@ -47,8 +47,7 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     let mut scene = Scene::new(width);
     let mut top = legend::draw(&mut scene, &legend::candidates(run, Look::Box), 0.0) + 10.0;
     let all = run.candidates.iter().map(|it| &it.summary.bytes_per_step);
-    let all: Vec<f64> =
-        all.flat_map(|bytes| CLASSES.map(|(_, _, value)| value(bytes))).collect();
+    let all: Vec<f64> = all.flat_map(|bytes| CLASSES.map(|(_, _, value)| value(bytes))).collect();
     let unit = byte_unit(largest(all.iter().copied()));
     let labels = all.iter().map(|&bytes| Label::new(0.0, 0.0, with_unit(bytes, unit)));
     let widest = labels.map(|label| label.width()).fold(0.0, f64::max);

@@ -51,23 +51,22 @@ fn rows(run: &RunFile) -> Rows {
 struct Heat {
     /// How far from 1 the darkest colours are.
     reach: f64,
-    /// Some value lies above the scale.
-    over: bool,
+    /// Some value lies below the scale, some above it.
+    beyond: (bool, bool),
 }
 
 impl Heat {
     /// A scale that holds nearly all values; a few hot cells must not wash out the others.
     fn new(run: &RunFile) -> Self {
         let loads = run.candidates.iter().flat_map(|it| &it.summary.rank_load);
-        let mut away: Vec<f64> = loads
-            .flat_map(|layer| relative(layer))
-            .flatten()
-            .map(|ratio| (ratio - 1.0).abs())
-            .collect();
+        let ratios: Vec<f64> = loads.flat_map(|layer| relative(layer)).flatten().collect();
+        let mut away: Vec<f64> = ratios.iter().map(|ratio| (ratio - 1.0).abs()).collect();
         away.sort_by(f64::total_cmp);
         let nearly = away.get(away.len().saturating_sub(1) * 98 / 100).copied().unwrap_or(0.0);
         let reach = *REACHES.iter().find(|&&reach| reach >= nearly).unwrap_or(&REACHES[5]);
-        Self { reach, over: away.last().is_some_and(|&last| last > reach) }
+        let below = ratios.iter().any(|&ratio| ratio < 1.0 - reach);
+        let above = ratios.iter().any(|&ratio| ratio > 1.0 + reach);
+        Self { reach, beyond: (below, above) }
     }
 
     fn level(&self, ratio: f64) -> u8 {
@@ -92,7 +91,11 @@ impl Heat {
             if level < first {
                 continue;
             }
-            let sign = if quarter == 4 && self.over { "≥ " } else { "" };
+            let sign = match (quarter, self.beyond) {
+                (0, (true, _)) => "≤ ",
+                (4, (_, true)) => "≥ ",
+                _ => "",
+            };
             let text = format!("{sign}{:.places$}", self.value(level).max(0.0));
             let middle = (f64::from(level - first) + 0.5) * each;
             scene.line(vec![(middle, 36.0), (middle, 40.0)], Paint::Soft, 1.0);
@@ -126,11 +129,14 @@ impl Grid {
         let gutter = Label::new(0.0, 0.0, widest).width() + 8.0;
         let count = columns as f64;
         let room = width.pixels() - 8.0 - count * gutter - (count - 1.0) * Self::GAP;
+        let ranks = f64::from(run.ranks.max(1));
         let cell = (
-            (room / count / f64::from(run.ranks.max(1))).min(56.0),
+            (room / count / ranks).min(56.0),
             (width.pick(380.0, 300.0) / run.layers.len().max(1) as f64).clamp(3.0, 26.0),
         );
-        Self { columns, width: room / count, cell, gutter }
+        // Few ranks make a panel narrow, but its heading needs room.
+        let width = (cell.0 * ranks).max(150.0).min(room / count);
+        Self { columns, width, cell, gutter }
     }
 }
 
@@ -160,6 +166,7 @@ fn panel(
     let layers: Vec<Vec<Option<f64>>> =
         it.summary.rank_load.iter().map(|layer| relative(layer)).collect();
     let highest = layers.iter().flatten().flatten().copied().fold(0.0, f64::max);
+    let right = left + f64::from(run.ranks) * grid.cell.0;
     let note = Label::new(left + grid.width, top + 8.0, format!("max {}", digits::ratio(highest)));
     let note = note.end().paint(Paint::Soft);
     let name = Label::new(left, top + 8.0, &it.name).bold();
@@ -175,7 +182,6 @@ fn panel(
         scene.text(Label::new(left - 6.0, middle, text).end().paint(Paint::Soft));
     }
     let bottom = top + layers.len() as f64 * grid.cell.1;
-    let right = left + f64::from(run.ranks) * grid.cell.0;
     let corners = [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)];
     scene.line(corners.to_vec(), Paint::Grid, 1.0);
     let ranks: Vec<u64> = (0..u64::from(run.ranks)).collect();
@@ -206,12 +212,8 @@ fn cells(
             let edge = |cells: usize| (left + cells as f64 * grid.cell.0).round();
             let line = |cells: usize| (top + cells as f64 * grid.cell.1).round();
             let to = from + same.len();
-            let at = [
-                edge(from),
-                line(index),
-                edge(to) - edge(from),
-                line(index + 1) - line(index),
-            ];
+            let at =
+                [edge(from), line(index), edge(to) - edge(from), line(index + 1) - line(index)];
             runs.push((same[0], at));
             from = to;
         }

@@ -33,8 +33,12 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     let highest = largest(all.copied()) * 100.0;
     let y = Ticks::around(0.0, if highest > 0.0 { highest } else { 100.0 }, 2);
     for (index, it) in run.candidates.iter().enumerate() {
-        let shares: Vec<f64> =
-            it.summary.rank_utilisation.iter().map(|&share| drawable(share).unwrap_or(0.0)).collect();
+        let shares: Vec<f64> = it
+            .summary
+            .rank_utilisation
+            .iter()
+            .map(|&share| drawable(share).unwrap_or(0.0))
+            .collect();
         let count = shares.len().max(1) as f64;
         let mean = shares.iter().sum::<f64>() / count;
         let top = if index == 0 { 0.0 } else { scene.height + 16.0 };

@@ -22,7 +22,8 @@ pub(super) fn how_made(run: &RunFile) -> String {
     if !run.trace.inputs.is_empty() {
         html += "<h3>Input files of the recording</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
                  <table class=\"wide-table left\">\n<thead><tr><th scope=\"col\">file</th>\
-                 <th scope=\"col\">bytes</th><th scope=\"col\">SHA-256</th></tr></thead>\n<tbody>\n";
+                 <th scope=\"col\">bytes</th><th scope=\"col\">SHA-256</th></tr></thead>\n\
+                 <tbody>\n";
         for input in &run.trace.inputs {
             html += &format!(
                 "<tr><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",

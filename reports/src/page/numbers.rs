@@ -20,7 +20,9 @@ fn headline_numbers(run: &RunFile) -> [Headline; 3] {
     let unit = step_unit(run);
     let bound = run.imbalance_bound;
     let bound = match bound.is_finite() && bound > 0.0 {
-        true => format!("; no placement gets below {}", digits::ratio(bound)),
+        true => {
+            format!("; no placement with the slots of the plan gets below {}", digits::ratio(bound))
+        }
         false => String::new(),
     };
     [
@@ -100,12 +102,10 @@ fn lines(run: &RunFile) -> Vec<Line> {
     let time = step_unit(run);
     let bytes = run.candidates.iter().map(|it| it.summary.bytes_per_step);
     let bytes = byte_unit(largest(bytes.flat_map(|it| [it.domain, it.network])));
-    let timed = |name, value: fn(&Candidate) -> f64| {
-        line(name, move |it| with_unit(value(it), time))
-    };
-    let sent = |name, value: fn(&Candidate) -> f64| {
-        line(name, move |it| with_unit(value(it), bytes))
-    };
+    let timed =
+        |name, value: fn(&Candidate) -> f64| line(name, move |it| with_unit(value(it), time));
+    let sent =
+        |name, value: fn(&Candidate) -> f64| line(name, move |it| with_unit(value(it), bytes));
     vec![
         line("Slots per layer", |it| digits::count(u64::from(it.slots))),
         line("Slots with a second copy on the same rank", |it| {
@@ -115,7 +115,12 @@ fn lines(run: &RunFile) -> Vec<Line> {
         timed("Step time, mean", |it| it.summary.step_time_us.mean),
         line("± half its 95% interval", move |it| {
             let half = it.summary.step_time_us.mean_ci95;
-            half.map_or("not known".to_owned(), |half| with_unit(half, time))
+            half.map_or("not known".to_owned(), |half| {
+                // Two digits; more would claim that the interval itself is known exactly.
+                let half = half / time.size;
+                let places = digits::places(half).saturating_sub(1);
+                format!("{} {}", digits::with_places(half, places), time.name)
+            })
         }),
         timed("Step time, median", |it| it.summary.step_time_us.p50),
         timed("Step time, 90th percentile", |it| it.summary.step_time_us.p90),

@@ -20,20 +20,23 @@ fn amount(count: u64, noun: &str) -> String {
 
 /// The paragraph under the title, as HTML.
 pub(super) fn summary(run: &RunFile) -> String {
-    let names: Vec<String> = run
-        .candidates
-        .iter()
-        .map(|it| format!("<strong>{}</strong>", escape(&it.name)))
-        .collect();
+    let names: Vec<String> =
+        run.candidates.iter().map(|it| format!("<strong>{}</strong>", escape(&it.name))).collect();
     let (model, cluster) = (escape(&run.model), escape(&run.cluster));
     let ranks = amount(u64::from(run.ranks), "rank");
     let where_ = format!("the experts of {model} on {cluster} ({ranks})");
     let opening = match names.len() {
         0 => return format!("This run holds no placement of {where_}."),
         1 => format!("This report shows the placement {} of {where_}.", names[0]),
-        count => format!("This report compares {count} placements of {where_}: {}.", listed(&names)),
+        count => {
+            format!("This report compares {count} placements of {where_}: {}.", listed(&names))
+        }
     };
-    [opening, simulated(run), outcome(run)].join(" ")
+    let mut text = format!("{opening} {}", simulated(run));
+    if let Some(outcome) = outcome(run) {
+        text += &format!(" {outcome}");
+    }
+    text
 }
 
 /// Which part of which recording was simulated, and whether the planner knew it.
@@ -71,17 +74,15 @@ fn simulated(run: &RunFile) -> String {
 }
 
 /// The last candidate against the first.
-fn outcome(run: &RunFile) -> String {
+fn outcome(run: &RunFile) -> Option<String> {
     let [first, .., last] = run.candidates.as_slice() else {
-        return String::new();
+        return None;
     };
     let (before, after) = (&first.summary, &last.summary);
     let times = [before.step_time_us.mean, after.step_time_us.mean];
-    let Some(change) = digits::change(times[0], times[1]) else {
-        return String::new();
-    };
+    let change = digits::change(times[0], times[1])?;
     let unit = time_unit(times[0].max(times[1]));
-    format!(
+    Some(format!(
         "With {}, the busiest rank of a layer has {} times the mean load and a step takes {} on \
          average; with {}, it has {} times the mean load and a step takes {} ({change}).",
         escape(&first.name),
@@ -90,5 +91,5 @@ fn outcome(run: &RunFile) -> String {
         escape(&last.name),
         digits::ratio(after.imbalance),
         with_unit(times[1], unit),
-    )
+    ))
 }

@@ -1,0 +1,254 @@
+//! What holds for every figure, and the rows of each.
+
+use super::*;
+use crate::draw::scene::Mark;
+use crate::tables::Cell;
+use crate::testing::{elements, every_shape, sized, small};
+
+fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
+    let index = rows.columns.iter().position(|name| *name == column).expect("a column");
+    let number = |row: &Vec<Cell>| match row[index] {
+        Cell::Number(number) => number,
+        Cell::Count(count) => count as f64,
+        Cell::Text(_) => panic!("{column} holds text"),
+    };
+    rows.rows.iter().map(number).collect()
+}
+
+fn rows_of(name: &str, run: &RunFile) -> Rows {
+    (find(name).unwrap().rows)(run)
+}
+
+fn near(a: f64, b: f64) -> bool {
+    (a - b).abs() < 1e-9 * b.abs().max(1.0)
+}
+
+#[test]
+fn names_are_in_order_and_words_are_sentences() {
+    assert!(ALL.windows(2).all(|pair| pair[0].name < pair[1].name));
+    let mut orders: Vec<u8> = ALL.iter().map(|entry| entry.order).collect();
+    orders.sort_unstable();
+    orders.dedup();
+    assert_eq!(orders.len(), ALL.len(), "two figures claim one place on the page");
+    for entry in ALL {
+        assert!(entry.caption.ends_with('.'), "{}", entry.name);
+        assert!(entry.name.chars().all(|c| c.is_ascii_lowercase() || c == '-'), "{}", entry.name);
+    }
+    assert!(find("step-tine").is_err_and(|error| error.to_string().contains("`step-time`")));
+}
+
+#[test]
+fn every_figure_has_room_for_every_run() {
+    for (shape, run) in every_shape() {
+        for entry in ALL {
+            for width in Width::ALL {
+                check_layout(&(entry.draw)(&run, width), &format!("{} of {shape}", entry.name));
+            }
+            check_layout(&entry.sheet(&run), &format!("sheet {} of {shape}", entry.name));
+        }
+    }
+}
+
+/// Everything is on the canvas, and no text covers another.
+fn check_layout(scene: &Scene, place: &str) {
+    let canvas = [0.0, 0.0, scene.width, scene.height];
+    let inside = |bounds: [f64; 4]| {
+        bounds[0] >= canvas[0] - 1.0
+            && bounds[1] >= canvas[1] - 1.0
+            && bounds[2] <= canvas[2] + 1.0
+            && bounds[3] <= canvas[3] + 1.0
+    };
+    let mut texts: Vec<(&str, [f64; 4])> = Vec::new();
+    for mark in &scene.marks {
+        let bounds = match mark {
+            Mark::Box { at: [left, top, width, height], .. } => {
+                [*left, *top, left + width, top + height]
+            }
+            Mark::Line { points, .. } | Mark::Area { points, .. } => {
+                points.iter().fold([scene.width, scene.height, 0.0, 0.0], |it, &(x, y)| {
+                    [it[0].min(x), it[1].min(y), it[2].max(x), it[3].max(y)]
+                })
+            }
+            Mark::Dot { x, y, .. } => [*x, *y, *x, *y],
+            Mark::Text(label) => {
+                texts.push((&label.text, label.bounds()));
+                label.bounds()
+            }
+        };
+        assert!(inside(bounds), "{place}: {mark:?} leaves {canvas:?}");
+    }
+    for (index, (text, a)) in texts.iter().enumerate() {
+        for (other, b) in &texts[..index] {
+            let apart = a[2] <= b[0] || b[2] <= a[0] || a[3] <= b[1] || b[3] <= a[1];
+            assert!(apart, "{place}: `{text}` {a:?} covers `{other}` {b:?}");
+        }
+    }
+}
+
+#[test]
+fn every_figure_draws_every_run() {
+    for (shape, run) in every_shape() {
+        for entry in ALL {
+            let place = format!("{} of {shape}", entry.name);
+            let svg = entry.svg(&run).expect(&place);
+            let tags = elements(&svg);
+            assert_eq!(tags.first().map(String::as_str), Some("svg"), "{place}");
+            assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{place}");
+            for width in Width::ALL {
+                let inline = entry.inline(&run, width).expect(&place);
+                elements(&inline);
+                assert!(!inline.contains("#0102"), "{place}: a stand-in was left");
+                assert!(!inline.contains("#FFFFFF"), "{place}: a ground was drawn");
+            }
+            let columns = (entry.rows)(&run).columns.len();
+            assert!((entry.rows)(&run).rows.iter().all(|row| row.len() == columns), "{place}");
+        }
+    }
+}
+
+#[test]
+fn every_figure_is_a_png_whose_size_matches_its_svg() {
+    let shapes = ["normal", "one of everything", "no candidate", "huge", "hostile names"];
+    for (shape, run) in every_shape().into_iter().filter(|(shape, _)| shapes.contains(shape)) {
+        for entry in ALL {
+            let png = entry.png(&run).unwrap_or_else(|error| panic!("{shape}: {error}"));
+            let decoder = png::Decoder::new(png.as_slice());
+            let mut reader = decoder.read_info().unwrap();
+            let scene = entry.sheet(&run);
+            let (width, height) = (reader.info().width, reader.info().height);
+            assert_eq!(f64::from(width), scene.width.ceil() * 2.0, "{}", entry.name);
+            assert_eq!(f64::from(height), scene.height.ceil() * 2.0, "{}", entry.name);
+            let mut pixels = vec![0; reader.output_buffer_size()];
+            reader.next_frame(&mut pixels).unwrap();
+            assert_eq!(&pixels[..3], [255, 255, 255], "{} is on white", entry.name);
+            assert!(pixels.iter().any(|&value| value < 128), "{} shows something", entry.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_run_gives_the_same_bytes() {
+    let run = sized(&["linear", "eplb", "plan"], 12, 16, 64);
+    for entry in ALL {
+        assert_eq!(entry.svg(&run).unwrap(), entry.svg(&run).unwrap(), "{}", entry.name);
+        assert_eq!(entry.png(&run).unwrap(), entry.png(&run).unwrap(), "{}", entry.name);
+    }
+}
+
+#[test]
+fn a_synthetic_recording_is_named_on_every_sheet() {
+    let mut run = small();
+    run.trace.synthetic = true;
+    for entry in ALL {
+        assert!(entry.svg(&run).unwrap().contains(">synthetic recording"), "{}", entry.name);
+    }
+}
+
+#[test]
+fn rows_of_expert_popularity() {
+    insta::assert_snapshot!(rows_of("expert-popularity", &small()).csv(), @r"
+    popularity_order,lowest_share,median_share,highest_share,even
+    1,0.5,0.55,0.6,0.3333333333333333
+    2,0.3,0.4,0.5,0.3333333333333333
+    3,0,0.05,0.1,0.3333333333333333
+    ");
+    // In a single layer, lowest, median and highest are its own shares, and they sum to 1.
+    let rows = rows_of("expert-popularity", &sized(&["linear"], 1, 4, 37));
+    for column in ["lowest_share", "median_share", "highest_share", "even"] {
+        assert!(near(numbers(&rows, column).iter().sum(), 1.0), "{column}");
+    }
+}
+
+#[test]
+fn rows_of_imbalance_per_layer() {
+    insta::assert_snapshot!(rows_of("imbalance-per-layer", &small()).csv(), @r"
+    candidate,layer,max_over_mean_rank_load
+    linear,3,1.8
+    linear,4,1
+    plan,3,1.2
+    plan,4,1
+    ");
+    // Over the layers, the mean is the candidate's own figure; none is below perfect balance.
+    let values = numbers(&rows_of("imbalance-per-layer", &small()), "max_over_mean_rank_load");
+    for (pair, it) in values.chunks(2).zip(small().candidates) {
+        assert!(near(pair.iter().sum::<f64>() / 2.0, it.summary.imbalance));
+        assert!(pair.iter().all(|&value| value >= 1.0));
+    }
+}
+
+#[test]
+fn rows_of_link_bytes() {
+    insta::assert_snapshot!(rows_of("link-bytes", &small()).csv(), @r"
+    candidate,link,bytes_per_step
+    linear,local,1000
+    linear,domain,2500
+    linear,network,0
+    plan,local,1000
+    plan,domain,2500
+    plan,network,0
+    ");
+    // Every byte is in exactly one class.
+    let bytes = numbers(&rows_of("link-bytes", &small()), "bytes_per_step");
+    for (classes, it) in bytes.chunks(3).zip(small().candidates) {
+        let all = it.summary.bytes_per_step;
+        assert!(near(classes.iter().sum(), all.local + all.domain + all.network));
+    }
+}
+
+#[test]
+fn rows_of_load_heatmap() {
+    insta::assert_snapshot!(rows_of("load-heatmap", &small()).csv(), @r"
+    candidate,layer,rank,pairs,over_layer_mean
+    linear,3,0,9,1.8
+    linear,3,1,1,0.2
+    linear,4,0,5,1
+    linear,4,1,5,1
+    plan,3,0,6,1.2
+    plan,3,1,4,0.8
+    plan,4,0,5,1
+    plan,4,1,5,1
+    ");
+    // The mean over the ranks of a layer is 1, and no placement computes more pairs than another.
+    let run = sized(&["linear", "plan"], 5, 16, 64);
+    for layer in numbers(&rows_of("load-heatmap", &run), "over_layer_mean").chunks(16) {
+        assert!(near(layer.iter().sum(), 16.0));
+    }
+    let pairs = numbers(&rows_of("load-heatmap", &small()), "pairs");
+    assert!(near(pairs[..4].iter().sum(), pairs[4..].iter().sum()));
+}
+
+#[test]
+fn rows_of_rank_utilisation() {
+    insta::assert_snapshot!(rows_of("rank-utilisation", &small()).csv(), @r"
+    candidate,rank,utilisation
+    linear,0,0.75
+    linear,1,0.5
+    plan,0,0.75
+    plan,1,0.5
+    ");
+    // Nobody computes longer than there is time.
+    let shares = numbers(&rows_of("rank-utilisation", &small()), "utilisation");
+    assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+}
+
+#[test]
+fn rows_of_step_time() {
+    insta::assert_snapshot!(rows_of("step-time", &small()).csv(), @r"
+    candidate,part,mean_us
+    linear,attention,10
+    linear,dense,2
+    linear,dispatch,3
+    linear,experts,20
+    linear,combine,5
+    plan,attention,10
+    plan,dense,2
+    plan,dispatch,2
+    plan,experts,12
+    plan,combine,4
+    ");
+    // The parts add up to the step.
+    let parts = numbers(&rows_of("step-time", &small()), "mean_us");
+    for (parts, it) in parts.chunks(5).zip(small().candidates) {
+        assert!(near(parts.iter().sum(), it.summary.step_time_us.mean));
+    }
+}

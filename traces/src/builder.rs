@@ -3,9 +3,8 @@
 use half::f16;
 
 use crate::error::Result;
-use crate::trace::{
-    CountColumns, Events, Header, NO_EXPERT, Phase, RoutingTrace, TokenColumns,
-};
+use crate::header::Header;
+use crate::trace::{CountColumns, Events, NO_EXPERT, Phase, RoutingTrace, TokenColumns};
 
 /// One token of one forward pass.
 #[derive(Clone, Copy, Debug)]

@@ -21,10 +21,8 @@ use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
 
 use crate::column::Column;
 use crate::error::{Error, Result};
-use crate::trace::{CountColumns, Events, Header, RoutingTrace, TokenColumns};
-
-/// Version of the header that this build reads and writes.
-pub const VERSION: u32 = 1;
+use crate::header::{Header, VERSION};
+use crate::trace::{CountColumns, Events, RoutingTrace, TokenColumns};
 
 /// The metadata key that holds the header.
 pub const METADATA_KEY: &str = "moecast.trace";
@@ -80,9 +78,11 @@ pub fn write(trace: &RoutingTrace, path: &str, into: &mut dyn Write) -> Result<(
         Events::Tokens(tokens) => {
             let count = tokens.step.len();
             let (wide, narrow) = (vec![count, layers, k], vec![count]);
-            for (name, column) in
-                [("request", &tokens.request), ("position", &tokens.position), ("step", &tokens.step)]
-            {
+            for (name, column) in [
+                ("request", &tokens.request),
+                ("position", &tokens.position),
+                ("step", &tokens.step),
+            ] {
                 columns.push((name, Dtype::U32, narrow.clone(), bytemuck::cast_slice(column)));
             }
             let ids = bytemuck::cast_slice(&tokens.experts);
@@ -128,7 +128,9 @@ fn read_tokens(tensors: &Tensors<'_>) -> Result<Events> {
     let has = |name| tensors.infos.info(name).is_some();
     Ok(Events::Tokens(TokenColumns {
         experts: tensors.column("experts", Dtype::U16, &wide)?,
-        weights: has("weights").then(|| tensors.column("weights", Dtype::F16, &wide)).transpose()?,
+        weights: has("weights")
+            .then(|| tensors.column("weights", Dtype::F16, &wide))
+            .transpose()?,
         request: tensors.column("request", Dtype::U32, &[])?,
         position: tensors.column("position", Dtype::U32, &[])?,
         step: tensors.column("step", Dtype::U32, &[])?,

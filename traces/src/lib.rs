@@ -7,6 +7,7 @@ mod builder;
 mod column;
 mod error;
 pub mod format;
+mod header;
 pub mod import;
 pub mod split;
 pub mod stats;
@@ -16,8 +17,6 @@ pub use builder::{TokenRow, TraceBuilder};
 pub use column::Column;
 pub use error::{Error, Result};
 pub use half::f16;
+pub use header::{Header, InputDigest, VERSION};
 pub use import::digest_file;
-pub use trace::{
-    CountColumns, Events, Header, InputDigest, NO_EXPERT, Phase, RoutingTrace, StepSpan,
-    TokenColumns,
-};
+pub use trace::{CountColumns, Events, NO_EXPERT, Phase, RoutingTrace, StepSpan, TokenColumns};

@@ -92,7 +92,12 @@ mod tests {
             let phase = Phase::Decode;
             let experts = &[u16::try_from(request % 4).unwrap()];
             builder.push_token(TokenRow {
-                request, position: step, step, phase, experts, weights: None,
+                request,
+                position: step,
+                step,
+                phase,
+                experts,
+                weights: None,
             });
         }
         builder.finish("test").unwrap()

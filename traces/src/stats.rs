@@ -51,9 +51,7 @@ pub fn stats(trace: &RoutingTrace) -> TraceStats {
     let header = trace.header();
     let per_layer: Vec<LayerStats> = (0_u16..)
         .zip(&header.layers)
-        .map(|(ordinal, &layer)| {
-            layer_stats(layer, ordinal, &trace.layer_loads(MoeLayer(ordinal)))
-        })
+        .map(|(ordinal, &layer)| layer_stats(layer, ordinal, &trace.layer_loads(MoeLayer(ordinal))))
         .collect();
     TraceStats {
         tokens: trace.token_count(),
@@ -76,20 +74,17 @@ fn mean(layers: &[LayerStats]) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]
 fn layer_stats(layer: u16, ordinal: u16, loads: &[u64]) -> LayerStats {
     let pairs: u64 = loads.iter().sum();
-    let empty = LayerStats {
-        layer, ordinal, pairs, max_over_mean: 0.0, cv: 0.0, gini: 0.0, entropy: 0.0,
-    };
+    let empty =
+        LayerStats { layer, ordinal, pairs, max_over_mean: 0.0, cv: 0.0, gini: 0.0, entropy: 0.0 };
     if pairs == 0 {
         return empty;
     }
     let (count, total) = (loads.len() as f64, pairs as f64);
     let average = total / count;
-    let variance =
-        loads.iter().map(|&load| (load as f64 - average).powi(2)).sum::<f64>() / count;
+    let variance = loads.iter().map(|&load| (load as f64 - average).powi(2)).sum::<f64>() / count;
     let mut sorted = loads.to_vec();
     sorted.sort_unstable();
-    let ranked: f64 =
-        (1_u64..).zip(&sorted).map(|(rank, &load)| rank as f64 * load as f64).sum();
+    let ranked: f64 = (1_u64..).zip(&sorted).map(|(rank, &load)| rank as f64 * load as f64).sum();
     let shares = loads.iter().filter(|&&load| load > 0).map(|&load| load as f64 / total);
     LayerStats {
         max_over_mean: sorted.last().map_or(0.0, |&load| load as f64) / average,

@@ -16,7 +16,7 @@ use super::text::{Lines, Row, line_error, short};
 use super::{Entry, Input, Progress, shown};
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
-use crate::trace::Header;
+use crate::header::Header;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "counts-csv",

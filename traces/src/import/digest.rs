@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::trace::InputDigest;
+use crate::header::InputDigest;
 
 /// Large enough to hide the cost of a read, small enough to stay in a core's cache.
 const CHUNK_BYTES: usize = 256 * 1024;

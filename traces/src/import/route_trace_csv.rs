@@ -19,7 +19,8 @@ use super::text::{Lines, Row, line_error, short};
 use super::{Entry, Input, Progress, shown};
 use crate::builder::{TokenRow, TraceBuilder};
 use crate::error::{Error, Result};
-use crate::trace::{Header, NO_EXPERT, Phase};
+use crate::header::Header;
+use crate::trace::{NO_EXPERT, Phase};
 
 mod preamble;
 

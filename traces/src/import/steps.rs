@@ -6,7 +6,7 @@ use moecast_profiles::model::ModelShape;
 use super::shape::{EXPERT_MAX, model_name, span};
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
-use crate::trace::Header;
+use crate::header::Header;
 
 /// The remark of every count recording that was read without a model.
 pub(super) const TOP_K_UNKNOWN: &str =

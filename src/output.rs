@@ -104,6 +104,11 @@ impl Output {
     }
 }
 
+/// A time in the unit that suits it, four significant digits at most.
+pub(crate) fn show_micros(micros: f64) -> String {
+    if micros < 1e3 { format!("{micros:.1} us") } else { format!("{:.3} ms", micros / 1e3) }
+}
+
 /// What a progress bar counts.
 #[derive(Clone, Copy)]
 pub(crate) enum Measure {

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use crate::cli::{self, Global};
 use crate::facts::{self, TraceFile};
 use crate::files;
-use crate::output::{Measure, Output, Table};
+use crate::output::{Measure, Output, Table, show_micros};
 
 /// Steps of each part that predictions are made on; longer recordings are sampled evenly.
 const STEPS_MAX: usize = 1_000;
@@ -346,25 +346,24 @@ impl Made {
         let mut table = Table::new(&[
             "placement", "imbalance seen", "held out", "step time seen", "held out", "wasted slots",
         ]);
-        let show = |value: Option<f64>, unit: &str| {
-            value.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}{unit}"))
-        };
-        let millis = |micros: Option<f64>| show(micros.map(|micros| micros / 1e3), " ms");
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+        let figure = |value: Option<f64>| or_dash(value.map(|value| format!("{value:.3}")));
+        let time_of = |micros: Option<f64>| or_dash(micros.map(show_micros));
         for (name, imbalance) in in_order(&predicted.imbalance) {
             let time = predicted.step_time_us.get(name);
             table.row([
                 name.to_owned(),
-                show(Some(imbalance.train), ""),
-                show(imbalance.heldout, ""),
-                millis(time.map(|time| time.train)),
-                millis(time.and_then(|time| time.heldout)),
+                figure(Some(imbalance.train)),
+                figure(imbalance.heldout),
+                time_of(time.map(|time| time.train)),
+                time_of(time.and_then(|time| time.heldout)),
                 self.wasted[name].to_string(),
             ]);
         }
         if let Some(bound) = predicted.imbalance_bound {
-            let none = || "-".to_owned();
-            let train = show(Some(bound.train), "");
-            table.row(["bound".into(), train, show(bound.heldout, ""), none(), none(), none()]);
+            let mut row = vec!["bound".into(), figure(Some(bound.train)), figure(bound.heldout)];
+            row.resize(6, or_dash(None));
+            table.row(row);
         }
         table
     }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::cli::{self, Global, PartArgument};
 use crate::facts::{self, TraceFile};
 use crate::files;
-use crate::output::{Measure, Output, Table};
+use crate::output::{Measure, Output, Table, show_micros};
 
 /// Largest plan or scenario that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -358,18 +358,17 @@ fn comparison(run: &RunFile) -> Table {
         "placement", "imbalance", "step time", "p99", "attention", "dispatch", "experts",
         "combine", "tokens/s",
     ]);
-    let millis = |micros: f64| format!("{:.3} ms", micros / 1e3);
     for candidate in &run.candidates {
         let summary = &candidate.summary;
         table.row([
             candidate.name.clone(),
             format!("{:.3}", summary.imbalance),
-            millis(summary.step_time_us.mean),
-            millis(summary.step_time_us.p99),
-            millis(summary.parts_us.attention + summary.parts_us.dense),
-            millis(summary.parts_us.dispatch),
-            millis(summary.parts_us.experts),
-            millis(summary.parts_us.combine),
+            show_micros(summary.step_time_us.mean),
+            show_micros(summary.step_time_us.p99),
+            show_micros(summary.parts_us.attention + summary.parts_us.dense),
+            show_micros(summary.parts_us.dispatch),
+            show_micros(summary.parts_us.experts),
+            show_micros(summary.parts_us.combine),
             format!("{:.0}", summary.tokens_per_second),
         ]);
     }

@@ -14,9 +14,9 @@ pub(super) const ENTRY: Entry = Entry {
     title: "How far the busiest rank of each layer is above the mean",
     caption: "In every step and layer, the tokens of the busiest rank divided by the mean over \
               the ranks; shown is the mean over the steps. 1 is perfect balance, and 2 means that \
-              the layer waits for a rank with twice the mean load. The dashed line is a lower bound \
-              of the mean over all layers: no placement with as many slots as the plan gets \
-              below it, though a single layer may.",
+              the layer waits for a rank with twice the mean load. The dashed line is a lower \
+              bound of the mean over all layers: no placement with as many slots as the plan \
+              gets below it, though a single layer may.",
     order: 2,
     rows,
     draw,

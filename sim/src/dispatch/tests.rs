@@ -124,7 +124,8 @@ proptest! {
             let tokens = routed.iter().map(|(arrival, experts)| (*arrival, &experts[..]));
             let dispatched = dispatcher.dispatch(tokens, &mut Seed(seed).stream("test"));
             let mut found = vec![0_u32; 4];
-            for (expert, tokens) in placement.layer(MoeLayer(0)).iter().zip(&dispatched.tokens_per_slot) {
+            let slots = placement.layer(MoeLayer(0)).iter();
+            for (expert, tokens) in slots.zip(&dispatched.tokens_per_slot) {
                 found[expert.index()] += tokens;
             }
             prop_assert_eq!(&found, &expected, "{:?}", rule);

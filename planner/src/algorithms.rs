@@ -2,7 +2,9 @@
 
 mod eplb;
 mod eplb_global;
+mod exact;
 mod linear;
+mod moecast;
 mod round_robin;
 mod trtllm;
 
@@ -38,8 +40,15 @@ impl Named for Entry {
 }
 
 /// Every placement algorithm, alphabetical.
-pub const ALL: &[Entry] =
-    &[eplb::ENTRY, eplb_global::ENTRY, linear::ENTRY, round_robin::ENTRY, trtllm::ENTRY];
+pub const ALL: &[Entry] = &[
+    eplb::ENTRY,
+    eplb_global::ENTRY,
+    exact::ENTRY,
+    linear::ENTRY,
+    moecast::ENTRY,
+    round_robin::ENTRY,
+    trtllm::ENTRY,
+];
 
 /// Finds an algorithm by name.
 ///

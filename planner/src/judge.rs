@@ -33,10 +33,7 @@ pub fn bound(trace: &RoutingTrace, slots: u16, ranks: u16) -> f64 {
 }
 
 /// Mean of `score` over the (layer, step) pairs that have load, summed in index order.
-fn mean_over_events(
-    trace: &RoutingTrace,
-    score: impl Fn(MoeLayer, &[u32]) -> f64 + Sync,
-) -> f64 {
+fn mean_over_events(trace: &RoutingTrace, score: impl Fn(MoeLayer, &[u32]) -> f64 + Sync) -> f64 {
     let layers = u16::try_from(trace.header().moe_layers()).expect("layer numbers are u16");
     let per_layer: Vec<(f64, u64)> = (0..layers)
         .into_par_iter()

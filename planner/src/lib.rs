@@ -8,6 +8,7 @@ pub mod judge;
 pub mod objective;
 pub mod plan;
 pub mod problem;
+pub mod search;
 
 pub use error::{Error, Result};
 pub use plan::Plan;

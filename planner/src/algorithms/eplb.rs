@@ -24,14 +24,8 @@ pub(super) const ENTRY: Entry =
     Entry { name: "eplb", about: "DeepSeek's balancer, hierarchical where groups allow", propose };
 
 fn propose(problem: &Problem, _seed: Seed) -> Result<Placement> {
-    let machine = Machine {
-        slots: usize::from(problem.slots),
-        groups: usize::from(problem.groups),
-        nodes: usize::from(problem.nodes),
-        ranks: usize::from(problem.ranks),
-    };
-    // Checked by the problem: experts divide by groups, ranks by nodes, slots by ranks.
-    per_layer(problem, |layer| Ok(machine.or_global().rebalance(&problem.layers[layer].total)))
+    let machine = Machine::of(problem);
+    per_layer(problem, |layer| Ok(machine.rebalance(&problem.layers[layer].total)))
 }
 
 /// What one layer is packed onto.
@@ -44,6 +38,18 @@ pub(super) struct Machine {
 }
 
 impl Machine {
+    /// The machine of a problem, which has checked that experts divide by groups, ranks by nodes
+    /// and slots by ranks.
+    pub(super) fn of(problem: &Problem) -> Self {
+        let machine = Self {
+            slots: usize::from(problem.slots),
+            groups: usize::from(problem.groups),
+            nodes: usize::from(problem.nodes),
+            ranks: usize::from(problem.ranks),
+        };
+        machine.or_global()
+    }
+
     /// One group and one node where groups cannot be dealt evenly to nodes.
     fn or_global(self) -> Self {
         if self.groups.is_multiple_of(self.nodes) { self } else { self.global() }

@@ -18,8 +18,6 @@ pub(super) const ENTRY: Entry =
     Entry { name: "eplb-global", about: "DeepSeek's balancer, ignoring nodes and groups", propose };
 
 fn propose(problem: &Problem, _seed: Seed) -> Result<Placement> {
-    let slots = usize::from(problem.slots);
-    let ranks = usize::from(problem.ranks);
-    let machine = Machine { slots, groups: 1, nodes: 1, ranks };
+    let machine = Machine::of(problem).global();
     per_layer(problem, |layer| Ok(machine.rebalance(&problem.layers[layer].total)))
 }

@@ -20,8 +20,13 @@ pub(super) const ENTRY: Entry =
     Entry { name: "linear", about: "experts in order of their number (baseline)", propose };
 
 fn propose(problem: &Problem, _seed: Seed) -> Result<Placement> {
-    let slots = (0..problem.slots).map(|slot| ExpertId(slot % problem.experts));
-    per_layer(problem, |_| Ok(slots.clone().collect()))
+    per_layer(problem, |_| Ok(slots(problem).collect()))
+}
+
+/// The expert of every slot, in every layer.
+pub(super) fn slots(problem: &Problem) -> impl Iterator<Item = ExpertId> {
+    let experts = problem.experts;
+    (0..problem.slots).map(move |slot| ExpertId(slot % experts))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! `moecast list FAMILY`: everything that can be named on the command line.
 
 use anyhow::Result;
+use moecast_planner::{algorithms, export};
 use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine};
-use moecast_planner::{algorithms, export};
 use moecast_reports::figures;
 use moecast_traces::import;
 use serde_json::json;

@@ -201,7 +201,9 @@ fn predict(
         }
     }
     bar.finish_and_clear();
-    let bound = |trace: &RoutingTrace| judge::bound(trace, task.shape.slots, task.shape.ranks);
+    // A simulation sends whole tokens to replicas; without one, loads are split evenly.
+    let bound_of = if setting(task).is_some() { judge::bound } else { judge::bound_even };
+    let bound = |trace: &RoutingTrace| bound_of(trace, task.shape.slots, task.shape.ranks);
     predicted.imbalance_bound =
         Some(Judged { train: bound(&train), heldout: heldout.as_ref().map(bound) });
     Ok(predicted)
@@ -344,7 +346,12 @@ impl Made {
     fn table(&self) -> Table {
         let predicted = &self.plan.predicted;
         let mut table = Table::new(&[
-            "placement", "imbalance seen", "held out", "step time seen", "held out", "wasted slots",
+            "placement",
+            "imbalance seen",
+            "held out",
+            "step time seen",
+            "held out",
+            "wasted slots",
         ]);
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
         let figure = |value: Option<f64>| or_dash(value.map(|value| format!("{value:.3}")));

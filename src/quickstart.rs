@@ -16,10 +16,10 @@ use crate::{files, plan, report, simulate, trace};
 /// The recording, in our own format.
 const RECORDING: &[u8] = include_bytes!("../traces/sample/sample.safetensors");
 /// The shape of the model that it is a recording of.
-const CONFIG: &[u8] = include_bytes!("../traces/sample/config.json");
+const CONFIG: &[u8] = include_bytes!("../traces/sample/moecast-sample-8x32.json");
 
-/// Name of that model; the folder of a config.json names it.
-const MODEL: &str = "moecast-sample-8x32";
+/// The file that it is written to; a model is called as its file.
+const MODEL: &str = "moecast-sample-8x32.json";
 
 /// Eight GPUs, and one slot of each for a second copy of an expert.
 const CLUSTER: &str = "h200-sxm:1x8";
@@ -29,7 +29,7 @@ const ENGINES: [&str; 4] = ["sglang", "trtllm", "vllm", "vllm-ascend"];
 pub(crate) fn run(arguments: &Quickstart, global: &Global, output: &Output) -> Result<()> {
     let out = &arguments.out;
     let recording = out.join("trace.safetensors");
-    let config = out.join(MODEL).join("config.json");
+    let config = out.join(MODEL);
     files::write_bytes(&recording, RECORDING)?;
     files::write_bytes(&config, CONFIG)?;
     let loaded = format::read(&recording)?;

@@ -355,8 +355,15 @@ fn steps_csv(steps: &[StepRecord]) -> Vec<u8> {
 /// The placements side by side.
 fn comparison(run: &RunFile) -> Table {
     let mut table = Table::new(&[
-        "placement", "imbalance", "step time", "p99", "attention", "dispatch", "experts",
-        "combine", "tokens/s",
+        "placement",
+        "imbalance",
+        "step time",
+        "p99",
+        "attention",
+        "dispatch",
+        "experts",
+        "combine",
+        "tokens/s",
     ]);
     for candidate in &run.candidates {
         let summary = &candidate.summary;

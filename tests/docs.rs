@@ -47,3 +47,20 @@ fn the_readme_does_what_it_says() {
         scratch.ok(&command);
     }
 }
+
+/// The example's plan is what planning says today, and its scenario runs as it stands.
+#[test]
+fn the_example_is_what_it_says() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let scratch = Scratch::new();
+    scratch.ok(&format!(
+        "plan --trace {0}/traces/sample/sample.safetensors \
+         --model {0}/traces/sample/moecast-sample-8x32.json --cluster h200-sxm:1x8 --redundant 8 \
+         --out plan",
+        root.display()
+    ));
+    let example = std::fs::read(root.join("examples/sample/plan.json")).unwrap();
+    assert!(scratch.read("plan/plan.json") == example, "examples/sample/plan.json is outdated");
+    let scenario = root.join("examples/sample/scenario.toml");
+    scratch.ok(&format!("simulate {} --out run", scenario.display()));
+}

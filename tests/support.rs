@@ -82,6 +82,7 @@ impl Scratch {
 }
 
 /// A recording that lies beside the checkout; a plain clone does not have it, and says so.
+#[expect(clippy::print_stdout, reason = "a skipped test says so")]
 pub(crate) fn recording(name: &str) -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/traces").join(name);
     if !path.exists() {

@@ -190,8 +190,8 @@ fn the_architecture_names_every_folder_and_stays_short() {
         for entry in std::fs::read_dir(root().join(room).join("src")).unwrap() {
             let path = entry.unwrap().path();
             let stem = path.file_stem().unwrap().to_str().unwrap();
-            let known = ["error", "lib", "testing"].contains(&stem)
-                || text.contains(&format!("`{stem}`"));
+            let known =
+                ["error", "lib", "testing"].contains(&stem) || text.contains(&format!("`{stem}`"));
             assert!(known, "ARCHITECTURE.md lacks `{stem}` of {room}");
         }
     }

@@ -5,7 +5,7 @@ use moecast_sim::Placement;
 use moecast_traces::RoutingTrace;
 use rayon::prelude::*;
 
-use crate::bounds::step_bound;
+use crate::bounds::{step_bound, step_bound_fractional};
 
 /// Max over mean rank load, mean over the layers and steps that have load; the load of an expert
 /// is split evenly over its replicas.
@@ -26,10 +26,17 @@ pub fn imbalance(placement: &Placement, trace: &RoutingTrace) -> f64 {
     })
 }
 
-/// Lower bound of [`imbalance`] with whole tokens: no placement of as many slots does better.
+/// Lower bound of a simulated imbalance, where every token goes whole to one replica: no placement
+/// of as many slots does better.
 #[must_use]
 pub fn bound(trace: &RoutingTrace, slots: u16, ranks: u16) -> f64 {
     mean_over_events(trace, |_, loads| step_bound(loads, slots, ranks))
+}
+
+/// Lower bound of [`imbalance`] as it is computed here, with loads split evenly over replicas.
+#[must_use]
+pub fn bound_even(trace: &RoutingTrace, slots: u16, ranks: u16) -> f64 {
+    mean_over_events(trace, |_, loads| step_bound_fractional(loads, slots, ranks))
 }
 
 /// Mean of `score` over the (layer, step) pairs that have load, summed in index order.
@@ -75,6 +82,6 @@ mod tests {
         let layer = [0, 1, 0, 2].map(ExpertId).to_vec();
         let placement = Placement::new(3, 2, vec![layer]).unwrap();
         assert!((imbalance(&placement, &trace) - (4.0 / 3.0 + 2.0) / 2.0).abs() < 1e-12);
-        assert!(bound(&trace, 4, 2) <= imbalance(&placement, &trace));
+        assert!(bound_even(&trace, 4, 2) <= imbalance(&placement, &trace));
     }
 }

@@ -12,16 +12,25 @@ use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
 use crate::trace::RoutingTrace;
 
+mod base64;
 mod counts_csv;
 mod digest;
+mod gguf_imatrix;
 mod jsonl_layers;
+mod npy;
 mod route_trace_csv;
+mod routed;
 mod sglang_per_pass;
+mod sglang_per_token;
+mod sglang_routed_experts;
 mod sglang_stat;
 mod shape;
 mod steps;
 mod text;
 mod torch;
+mod trtllm_statistics;
+mod vllm_routed_experts;
+mod whole;
 
 pub use digest::digest_file;
 
@@ -65,10 +74,15 @@ impl Named for Entry {
 /// Every importer, alphabetical.
 pub const ALL: &[Entry] = &[
     counts_csv::ENTRY,
+    gguf_imatrix::ENTRY,
     jsonl_layers::ENTRY,
     route_trace_csv::ENTRY,
     sglang_per_pass::ENTRY,
+    sglang_per_token::ENTRY,
+    sglang_routed_experts::ENTRY,
     sglang_stat::ENTRY,
+    trtllm_statistics::ENTRY,
+    vllm_routed_experts::ENTRY,
 ];
 
 /// How much of a file [`Entry::recognise`] sees.

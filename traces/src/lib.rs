@@ -9,6 +9,7 @@ mod error;
 pub mod format;
 mod header;
 pub mod import;
+pub mod requests;
 pub mod split;
 pub mod stats;
 mod trace;

@@ -1,30 +1,65 @@
-//! How unevenly a router loads its experts.
+//! What a recording says: load per layer, locality in time, what is picked together, and each
+//! beside what chance alone would give.
+//!
+//! [`stats`] measures everything; every file here measures one thing and can be asked alone.
+//! Caches are replayed on all tokens up to [`CACHE_PAIRS_MAX`] picks, beyond that on evenly spaced
+//! stretches of the recording; `cache_tokens` says on how many. Everything else is of all tokens.
+//! Layers and policies are measured in parallel and put together by index, so that nothing
+//! depends on the number of threads. A recording that only counted has loads, their null and
+//! drift; the rest is `null`.
+
+pub mod active;
+pub mod cache;
+pub mod coactivation;
+pub mod drift;
+mod layer;
+pub mod load;
+pub mod replay;
+pub mod reuse;
+pub mod srp;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod transition;
+pub mod uniform;
+
+use std::collections::BTreeMap;
 
 use moecast_profiles::ids::MoeLayer;
+use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::trace::RoutingTrace;
 
-/// Load of one MoE layer over the whole recording.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct LayerStats {
-    /// Layer number as the model counts it.
-    pub layer: u16,
-    /// Ordinal among the MoE layers.
-    pub ordinal: u16,
-    /// (token, expert) pairs.
-    pub pairs: u64,
-    /// Load of the busiest expert over the mean load; 1 is perfectly even.
-    pub max_over_mean: f64,
-    /// Standard deviation over mean.
-    pub cv: f64,
-    /// Gini coefficient: 0 is even, 1 is one expert taking everything.
-    pub gini: f64,
-    /// Shannon entropy in bits; `log2(experts)` is even.
-    pub entropy: f64,
+pub use layer::{CacheStats, LayerStats};
+
+use active::ActiveExperts;
+use cache::HitRates;
+use drift::Drift;
+use layer::Part;
+use replay::Replay;
+use reuse::ReuseStats;
+use transition::TransitionStats;
+
+/// Picks beyond which caches are replayed on a sample: 65536 tokens of Mixtral-8x7B.
+pub const CACHE_PAIRS_MAX: usize = 1 << 22;
+
+/// A number by segment length; `None` where no segment is that long.
+pub type BySegment = BTreeMap<u32, Option<f64>>;
+
+/// Hit rates of three policies, by cache ratio.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ChrStats {
+    /// Least recently used.
+    pub lru: HitRates,
+    /// Least frequently used; counts survive eviction.
+    pub lfu: HitRates,
+    /// The best that any policy could do.
+    pub belady: HitRates,
 }
 
-/// Load of a recording.
+/// Statistics of a recording.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct TraceStats {
     /// Tokens; for counts, those of the busiest layer.
@@ -41,18 +76,44 @@ pub struct TraceStats {
     pub layers: usize,
     /// Mean of `max_over_mean` over layers.
     pub max_over_mean: f64,
+    /// Locality of the whole model: one threshold, one cache for all layers.
+    #[serde(flatten)]
+    pub locality: CacheStats,
+    /// Tokens that `sch` and `chr` were replayed on.
+    pub cache_tokens: Option<usize>,
+    /// Reuse distances inside layers, all layers together.
+    pub reuse: Option<ReuseStats>,
+    /// Distinct experts against batch size.
+    pub active_experts: Option<Vec<ActiveExperts>>,
+    /// Popularity between equal windows of time.
+    pub drift: Drift,
+    /// Popularity between domains, where the recording names them.
+    pub domains: Option<Drift>,
+    /// What each MoE layer tells about the next.
+    pub transitions: Option<Vec<TransitionStats>>,
     /// Every layer.
     pub per_layer: Vec<LayerStats>,
 }
 
-/// Measures the load of `trace`.
+/// Measures `trace`.
 #[must_use]
 pub fn stats(trace: &RoutingTrace) -> TraceStats {
     let header = trace.header();
-    let per_layer: Vec<LayerStats> = (0_u16..)
-        .zip(&header.layers)
-        .map(|(ordinal, &layer)| layer_stats(layer, ordinal, &trace.layer_loads(MoeLayer(ordinal))))
-        .collect();
+    let replay = Replay::new(trace);
+    let cached = replay.as_ref().map(|replay| replay.sample(CACHE_PAIRS_MAX));
+    let replays = replay.as_ref().zip(cached.as_ref());
+    let ordinals = u16::try_from(header.moe_layers()).expect("layers are numbered in 16 bits");
+    let (model, parts): (CacheStats, Vec<Part>) = rayon::join(
+        || cached.as_ref().map_or_else(CacheStats::default, CacheStats::of_model),
+        || {
+            let measure = |ordinal| layer::measure(trace, replays, MoeLayer(ordinal));
+            (0..ordinals).into_par_iter().map(measure).collect()
+        },
+    );
+    let transitions = replay.as_ref().map(transition::all);
+    let mut locality = model;
+    let reuse = layer::sum(&parts, &mut locality).map(|reuse| reuse.stats(header.top_k));
+    let per_layer: Vec<LayerStats> = parts.into_iter().map(|part| part.stats).collect();
     TraceStats {
         tokens: trace.token_count(),
         requests: trace.request_count(),
@@ -61,6 +122,13 @@ pub fn stats(trace: &RoutingTrace) -> TraceStats {
         top_k: header.top_k,
         layers: header.moe_layers(),
         max_over_mean: mean(&per_layer),
+        locality,
+        cache_tokens: cached.as_ref().map(Replay::tokens),
+        reuse,
+        active_experts: active::active_experts(trace),
+        drift: drift::between_windows(trace),
+        domains: drift::between_domains(trace),
+        transitions,
         per_layer,
     }
 }
@@ -68,60 +136,4 @@ pub fn stats(trace: &RoutingTrace) -> TraceStats {
 #[expect(clippy::cast_precision_loss, reason = "a number of layers")]
 fn mean(layers: &[LayerStats]) -> f64 {
     layers.iter().map(|layer| layer.max_over_mean).sum::<f64>() / layers.len().max(1) as f64
-}
-
-/// Statistics of one layer's loads `[E]`; an empty layer has zeros everywhere.
-#[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^53")]
-fn layer_stats(layer: u16, ordinal: u16, loads: &[u64]) -> LayerStats {
-    let pairs: u64 = loads.iter().sum();
-    let empty =
-        LayerStats { layer, ordinal, pairs, max_over_mean: 0.0, cv: 0.0, gini: 0.0, entropy: 0.0 };
-    if pairs == 0 {
-        return empty;
-    }
-    let (count, total) = (loads.len() as f64, pairs as f64);
-    let average = total / count;
-    let variance = loads.iter().map(|&load| (load as f64 - average).powi(2)).sum::<f64>() / count;
-    let mut sorted = loads.to_vec();
-    sorted.sort_unstable();
-    let ranked: f64 = (1_u64..).zip(&sorted).map(|(rank, &load)| rank as f64 * load as f64).sum();
-    let shares = loads.iter().filter(|&&load| load > 0).map(|&load| load as f64 / total);
-    LayerStats {
-        max_over_mean: sorted.last().map_or(0.0, |&load| load as f64) / average,
-        cv: variance.sqrt() / average,
-        gini: (2.0 * ranked / (count * total) - (count + 1.0) / count).max(0.0),
-        // Zero minus, because the sum of one certain expert is -0.0 when negated.
-        entropy: 0.0 - shares.map(|share| share * share.log2()).sum::<f64>(),
-        ..empty
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(loads: &[u64], expected: [f64; 4]) {
-        let stats = layer_stats(3, 0, loads);
-        let found = [stats.max_over_mean, stats.cv, stats.gini, stats.entropy];
-        for (found, expected) in found.iter().zip(expected) {
-            assert!((found - expected).abs() < 1e-12, "{loads:?}: {stats:?}");
-        }
-    }
-
-    #[test]
-    fn solvable_by_hand() {
-        // Even load: no spread, entropy log2(4) = 2 bits.
-        check(&[5, 5, 5, 5], [1.0, 0.0, 0.0, 2.0]);
-        // One expert takes all: max/mean 4, deviation sqrt(3) means, Gini (n-1)/n, no entropy.
-        check(&[0, 0, 8, 0], [4.0, 3.0_f64.sqrt(), 0.75, 0.0]);
-        // Half and half of two out of four: max/mean 2, deviation 1 mean, Gini 1/2, 1 bit.
-        check(&[4, 0, 4, 0], [2.0, 1.0, 0.5, 1.0]);
-        check(&[0, 0], [0.0; 4]);
-    }
-
-    #[test]
-    fn relabelling_experts_changes_nothing() {
-        let (a, b) = (layer_stats(0, 0, &[9, 1, 4, 2]), layer_stats(0, 0, &[1, 2, 4, 9]));
-        assert_eq!((a.max_over_mean, a.cv, a.gini), (b.max_over_mean, b.cv, b.gini));
-    }
 }

@@ -103,7 +103,7 @@ impl RoutingTrace {
     /// Checks `events` against `header`. `path` is named in errors.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the tensor and the record that is wrong.
+    /// [`crate::Error::Invalid`] names the tensor and the record that is wrong.
     pub fn new(header: Header, events: Events, path: &str) -> Result<Self> {
         header.validate(path)?;
         let steps = match &events {

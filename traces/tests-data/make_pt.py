@@ -54,5 +54,41 @@ def per_pass():
         )
 
 
+def token_record(forward_pass, rank, positions, lengths, ids):
+    """One pass over a dense layer and a layer of four slots; 8 columns, of which 2 are set."""
+    topk = torch.full((2, len(positions), 8), -1, dtype=torch.int32)
+    topk[1, :, :2] = torch.tensor(ids, dtype=torch.int32)
+    return {
+        "forward_pass_id": forward_pass,
+        "rank": rank,
+        "gatherer_key": "primary",
+        "input_ids": [70000 + position for position in positions],
+        "positions": positions,
+        "extend_seq_lens": lengths,
+        "forward_mode": 2 if lengths is None else 1,
+        "topk_ids_of_layer": topk,
+        "misc_objects": [],
+        "global_physical_count": torch.zeros((2, 4), dtype=torch.int32),
+    }
+
+
+def per_token():
+    """Two ranks: a prompt of two tokens and one of one, then a token each; rank 1 has one prompt."""
+    slots = torch.tensor([[0, 1, 2, 0], [0, 1, 2, 0]])
+    ranks = [
+        [
+            token_record(7, 0, [0, 1, 0], [2, 1], [[0, 1], [1, 2], [2, 3]]),
+            token_record(8, 0, [2, 1], None, [[1, 3], [2, 1]]),
+        ],
+        [token_record(7, 1, [0], [1], [[3, 2]])],
+    ]
+    for rank, records in enumerate(ranks):
+        torch.save(
+            {"records": records, "last_physical_to_logical_map": slots},
+            HERE / f"sglang_per_token_{rank}.pt",
+        )
+
+
 stat()
 per_pass()
+per_token()

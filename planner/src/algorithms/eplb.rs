@@ -2,9 +2,9 @@
 //! lightest rank with room. Where the model's expert groups divide by nodes, groups are packed onto
 //! nodes first and everything else stays inside the node.
 //!
-//! DeepSeek, Expert Parallelism Load Balancer, <https://github.com/deepseek-ai/EPLB>; reproduced bit
-//! by bit: loads are 32-bit floats, the sort is stable and descending, the lightest pack and the
-//! heaviest expert are the first of equals.
+//! DeepSeek, Expert Parallelism Load Balancer, <https://github.com/deepseek-ai/EPLB>, reproduced
+//! bit by bit: loads are 32-bit floats, the sort is stable and descending, the lightest pack and
+//! the heaviest expert are the first of equals.
 //!
 //! Cost: `O(P log P)` per layer. Deviation: sums of group loads are added in order of experts (the
 //! original's library may add in another order, which can differ beyond 2^24 tokens).

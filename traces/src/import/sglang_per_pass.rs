@@ -45,6 +45,7 @@ fn recognise(_: &Path, head: &[u8]) -> bool {
     head.starts_with(b"PK\x03\x04")
         && contains(head, b"forward_pass_id")
         && contains(head, b"gatherer_key")
+        && !contains(head, b"input_ids")
 }
 
 /// What tells records apart.

@@ -9,11 +9,16 @@ use tempfile::TempDir;
 use super::*;
 use crate::trace::Events;
 
+mod imatrix;
 mod limits;
 mod malformed;
+mod per_token;
 mod real;
+mod responses;
 mod sglang;
 mod text_formats;
+mod trtllm;
+mod vllm;
 
 pub(super) fn ignore_progress(_: u64) {}
 
@@ -62,15 +67,48 @@ fn counts(trace: &RoutingTrace) -> &[u32] {
 
 /// The smallest good recording of every format: a new importer adds its own here.
 fn smallest(name: &str) -> (&'static str, Vec<u8>) {
+    use zip::CompressionMethod;
+
+    use super::npy::tests::array as npy;
     use super::torch::write::{per_pass, stat};
     match name {
         "counts-csv" => ("a.csv", b"layer,expert,count\n3,1,7\n".to_vec()),
+        "gguf-imatrix" => ("a.gguf", imatrix::smallest()),
         "jsonl-layers" => ("a.jsonl", b"{\"tok\": 1, \"layers\": [[0, 2], [1]]}\n".to_vec()),
         "route-trace-csv" => ("a.csv", text_formats::ROUTE_TRACE.as_bytes().to_vec()),
         "sglang-per-pass" => ("a.pt", per_pass([1, 3], &[0, 1, 0], &[(4, 0, &[1, 2, 3])]).file()),
+        "sglang-per-token" => ("a.pt", per_token::smallest()),
+        "sglang-routed-experts" => ("a.json", responses::response(&[0, 0, 3, 1, 2, 0], (1, 1))),
         "sglang-stat" => ("a.pt", stat(0, [2, 1, 2], &[1, 2, 3, 4]).file()),
+        "trtllm-statistics" => ("rank0.safetensors", trtllm::rank(&[("7_3", &[1, 0, 2])])),
+        "vllm-routed-experts" => {
+            let array = npy([2, 1, 2], &[0, 1, 2, 1]);
+            ("a.npz", vllm::npz(&[("a.npy", &array)], CompressionMethod::Stored))
+        }
         other => panic!("no example of `{other}`: add one"),
     }
+}
+
+/// A model of three layers, the first of them dense, with four experts of which two are chosen.
+fn tiny() -> ModelShape {
+    ModelShape {
+        name: "tiny".to_owned(),
+        hidden_layers: 3,
+        moe_layers: vec![1, 2],
+        experts: 4,
+        top_k: 2,
+        ..model("olmoe-1b-7b")
+    }
+}
+
+/// The model that the smallest recording cannot be read without.
+fn smallest_model(name: &str) -> Option<ModelShape> {
+    (name == "sglang-routed-experts").then(tiny)
+}
+
+/// Imports one file of the format `name` with the model that it needs.
+fn import_one(name: &str, file: (&str, &[u8])) -> std::result::Result<RoutingTrace, String> {
+    import(name, smallest_model(name).as_ref(), &[file])
 }
 
 #[test]
@@ -92,8 +130,8 @@ fn auto_finds_every_format_and_no_two_claim_one_file() {
             .map(|other| other.name)
             .collect();
         assert_eq!(claims, [entry.name]);
-        let found = import("auto", None, &[(name, &bytes)]).unwrap();
-        assert_eq!(found, import(entry.name, None, &[(name, &bytes)]).unwrap());
+        let found = import("auto", smallest_model(entry.name).as_ref(), &[(name, &bytes)]).unwrap();
+        assert_eq!(found, import_one(entry.name, (name, &bytes)).unwrap());
     }
 }
 
@@ -102,8 +140,8 @@ fn auto_finds_every_format_and_no_two_claim_one_file() {
 fn a_trace_does_not_know_its_folder() {
     for entry in ALL {
         let (name, bytes) = smallest(entry.name);
-        let once = import(entry.name, None, &[(name, &bytes)]).unwrap();
-        assert_eq!(once, import(entry.name, None, &[(name, &bytes)]).unwrap());
+        let once = import_one(entry.name, (name, &bytes)).unwrap();
+        assert_eq!(once, import_one(entry.name, (name, &bytes)).unwrap());
         let input = &once.header().inputs[0];
         assert_eq!((input.name.as_str(), input.bytes), (name, bytes.len() as u64));
         assert_eq!(once.header().source, entry.name);
@@ -113,7 +151,9 @@ fn a_trace_does_not_know_its_folder() {
 #[test]
 fn an_unknown_format_and_an_unknown_file_list_the_importers() {
     let files: [(&str, &[u8]); 1] = [("a.bin", b"\x00\x01")];
-    let list = "counts-csv, jsonl-layers, route-trace-csv, sglang-per-pass, sglang-stat";
+    let list = "counts-csv, gguf-imatrix, jsonl-layers, route-trace-csv, sglang-per-pass, \
+                sglang-per-token, sglang-routed-experts, sglang-stat, trtllm-statistics, \
+                vllm-routed-experts";
     assert_eq!(
         import("sglang-stats", None, &files).unwrap_err(),
         format!("find importer `sglang-stats`: did you mean `sglang-stat`? valid names are {list}")
@@ -164,7 +204,9 @@ fn progress_ends_at_the_size_of_the_files() {
         let last = Cell::new(0);
         let tell = |read| last.set(read);
         let paths = [path];
-        read(entry.name, Input { paths: &paths, model: None, progress: &tell }).unwrap();
+        let model = smallest_model(entry.name);
+        let input = Input { paths: &paths, model: model.as_ref(), progress: &tell };
+        read(entry.name, input).unwrap();
         assert!((1..=bytes.len() as u64).contains(&last.get()), "{}", entry.name);
     }
 }

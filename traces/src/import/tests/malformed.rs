@@ -4,10 +4,10 @@
 use proptest::prelude::*;
 
 use super::super::torch::write::{per_pass, stat};
-use super::{ALL, import, smallest};
+use super::{ALL, import, import_one, smallest};
 
 /// Formats that a cut or a flip must not get past: their entries carry checksums.
-const SGLANG: [&str; 2] = ["sglang-per-pass", "sglang-stat"];
+const SGLANG: [&str; 3] = ["sglang-per-pass", "sglang-per-token", "sglang-stat"];
 
 #[test]
 fn every_prefix_of_a_pt_is_refused() {
@@ -27,7 +27,7 @@ fn every_prefix_of_a_text_recording_is_read_or_refused() {
     for entry in ALL.iter().filter(|entry| !SGLANG.contains(&entry.name)) {
         let (name, bytes) = smallest(entry.name);
         for end in 0..bytes.len() {
-            let _ = import(entry.name, None, &[(name, &bytes[..end])]);
+            let _ = import_one(entry.name, (name, &bytes[..end]));
         }
     }
 }
@@ -36,11 +36,11 @@ fn every_prefix_of_a_text_recording_is_read_or_refused() {
 fn flip_every_byte() {
     for entry in ALL {
         let (name, mut bytes) = smallest(entry.name);
-        let good = import(entry.name, None, &[(name, &bytes)]).unwrap();
+        let good = import_one(entry.name, (name, &bytes)).unwrap();
         for at in 0..bytes.len() {
             for mask in [0x01, 0x80, 0xff] {
                 bytes[at] ^= mask;
-                let found = import(entry.name, None, &[(name, &bytes)]);
+                let found = import_one(entry.name, (name, &bytes));
                 bytes[at] ^= mask;
                 if let (Ok(trace), true) = (found, SGLANG.contains(&entry.name)) {
                     assert_eq!(trace.events(), good.events(), "{} byte {at}", entry.name);
@@ -121,8 +121,8 @@ proptest! {
     fn no_bytes_make_an_importer_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         for entry in ALL {
             let (name, good) = smallest(entry.name);
-            let _ = import(entry.name, None, &[(name, &bytes)]);
-            let _ = import(entry.name, None, &[(name, &[good, bytes.clone()].concat())]);
+            let _ = import_one(entry.name, (name, &bytes));
+            let _ = import_one(entry.name, (name, &[good, bytes.clone()].concat()));
         }
     }
 

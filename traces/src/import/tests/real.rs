@@ -81,7 +81,7 @@ fn files_of_torch_save_are_read() {
     assert_eq!(counts(&trace), expected);
     assert_eq!(trace.header().layers, [1, 2, 3]);
     let ranks = [data.join("sglang_per_pass_0.pt"), data.join("sglang_per_pass_1.pt")];
-    let trace = import_paths("auto", None, &ranks).unwrap();
+    let trace = import_paths("sglang-per-pass", None, &ranks).unwrap();
     // Slots 0 and 3 both hold expert 0; layer 0 is dense. Pass 7: rank 0 counts [1, 2, 3, 4] and
     // rank 1 [10, 20, 30, 40]; pass 8: rank 0 only, [5, 6, 7, 8].
     assert_eq!(counts(&trace), [55, 22, 33, 13, 6, 7]);

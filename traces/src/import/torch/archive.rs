@@ -13,6 +13,8 @@ use super::tensor::{DataType, Tensor};
 use super::value::{Item, Pickle};
 use crate::error::{Error, Result};
 
+mod ids;
+
 /// What every element must be.
 const COUNT: &str = "a count from 0 to 4294967295";
 

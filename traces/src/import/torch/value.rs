@@ -123,6 +123,11 @@ impl<'a> Item<'a> {
         }
     }
 
+    /// Whether this is None.
+    pub(in crate::import) fn is_none(self) -> bool {
+        matches!(self.value, Value::None)
+    }
+
     /// The items of a list.
     pub(in crate::import) fn list(self, place: &str) -> Result<impl Iterator<Item = Self>> {
         match self.value {

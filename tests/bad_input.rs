@@ -61,6 +61,19 @@ fn a_truncated_recording_and_a_truncated_trace() {
     );
 }
 
+/// Nothing of a stranger's pickle runs: the name of what it wants to call is the answer.
+#[test]
+fn a_pickle_that_names_a_foreign_global_and_half_a_recording() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let scratch = Scratch::new();
+    let line = "trace import recording.pt -o t.safetensors";
+    scratch.write("recording.pt", std::fs::read(data.join("foreign_global.pt")).unwrap());
+    check(&scratch, line, &["recording.pt", "data.pkl, byte", "posix.getcwd", "expected only"]);
+    let whole = std::fs::read(data.join("expert_distribution_recorder.pt")).unwrap();
+    scratch.write("recording.pt", &whole[..whole.len() / 2]);
+    check(&scratch, line, &["recording.pt", "expected a whole zip"]);
+}
+
 #[test]
 fn slots_that_do_not_divide_by_ranks() {
     let scratch = imported();

@@ -3,6 +3,7 @@
 experts, top-2. Needs numpy, safetensors and torch; run it in this folder."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,14 @@ torch.save(
     {"rank": 0, "logical_count": steps, "average_utilization_rate_over_window": None},
     "expert_distribution_recorder.pt",
 )
+
+# What a stranger might send: a pickle that calls a function when it is loaded.
+class Stranger:
+    def __reduce__(self):
+        return (os.getcwd, ())
+
+
+torch.save({"rank": 0, "logical_count": Stranger()}, "foreign_global.pt")
 
 # vLLM's routed experts, one file per request.
 Path("routed_experts").mkdir(exist_ok=True)

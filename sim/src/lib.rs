@@ -1,6 +1,6 @@
 //! What happens: placements, dispatch, and forward passes over recorded routing.
 //!
-//! [`run`] is a function of its [`Scenario`]: no globals, no clock, no environment, no printing.
+//! [`run()`] is a function of its [`Scenario`]: no globals, no clock, no environment, no printing.
 
 mod deal;
 pub mod dispatch;

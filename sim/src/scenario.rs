@@ -1,4 +1,4 @@
-//! Everything that [`crate::run`] may know: the file as typed, then the validated scenario.
+//! Everything that [`crate::run()`] may know: the file as typed, then the validated scenario.
 
 use moecast_profiles::cost;
 use moecast_profiles::engine::Engine;

@@ -171,22 +171,24 @@ enum Way {
 /// Time of an all-to-all of `copies` `[R x R]` of `copy` bytes each; adds the bytes per class.
 fn exchange(hardware: &Hardware, copies: &[u32], copy: Bytes, bytes: &mut [u64; 3]) -> Nanos {
     let ranks = usize::from(hardware.ranks());
-    let mut slowest = Nanos(0);
-    for (class_index, class) in LinkClass::ALL.into_iter().enumerate() {
-        let (mut sent, mut received) = (vec![0_u64; ranks], vec![0_u64; ranks]);
-        for source in 0..hardware.ranks() {
-            for target in 0..hardware.ranks() {
-                let count = copies[usize::from(source) * ranks + usize::from(target)];
-                if count > 0 && hardware.route(Rank(source), Rank(target)) == class {
-                    sent[usize::from(source)] += u64::from(count) * copy.0;
-                    received[usize::from(target)] += u64::from(count) * copy.0;
-                }
-            }
+    // Copies through every port, `[class][rank]`, one direction after the other.
+    let mut sent = vec![0_u64; LinkClass::ALL.len() * ranks];
+    let mut received = vec![0_u64; LinkClass::ALL.len() * ranks];
+    for (source, row) in (0..).zip(copies.chunks_exact(ranks)) {
+        for (target, &count) in (0..).zip(row).filter(|(_, count)| **count > 0) {
+            let class = hardware.route(Rank(source), Rank(target)) as usize;
+            sent[class * ranks + usize::from(source)] += u64::from(count);
+            received[class * ranks + usize::from(target)] += u64::from(count);
         }
-        bytes[class_index] += sent.iter().sum::<u64>();
-        let busiest = sent.iter().chain(&received).copied().max().unwrap_or(0);
+    }
+    let mut slowest = Nanos(0);
+    for (index, class) in LinkClass::ALL.into_iter().enumerate() {
+        let ports = index * ranks..(index + 1) * ranks;
+        let (sent, received) = (&sent[ports.clone()], &received[ports]);
+        bytes[index] += sent.iter().sum::<u64>() * copy.0;
+        let busiest = sent.iter().chain(received).copied().max().unwrap_or(0);
         if let Some(bandwidth) = hardware.bandwidth(class).filter(|_| busiest > 0) {
-            let time = hardware.latency(class) + bandwidth.time_for(Bytes(busiest));
+            let time = hardware.latency(class) + bandwidth.time_for(copy * busiest);
             slowest = slowest.max(time);
         }
     }

@@ -29,6 +29,11 @@ impl Output {
         }
     }
 
+    /// Whether JSON was asked for: an answer that is costly to make is made only then.
+    pub(crate) fn wants_json(&self) -> bool {
+        self.json
+    }
+
     /// Prints `value` where JSON was asked for; says whether it was.
     pub(crate) fn json(&self, value: &Value) -> Result<bool> {
         if self.json {

@@ -27,7 +27,7 @@ use crate::output::{Measure, Output, Table, show_micros};
 /// Steps of each part that predictions are made on; longer recordings are sampled evenly.
 const STEPS_MAX: usize = 1_000;
 /// What plans are held against.
-const BASELINES: [&str; 2] = ["linear", "eplb"];
+pub(crate) const BASELINES: [&str; 2] = ["linear", "eplb"];
 /// Context assumed in predictions where a recording does not know it, tokens.
 const CONTEXT_ASSUMED: u32 = 2_048;
 /// Kernel cost model of the predictions.

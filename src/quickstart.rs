@@ -37,13 +37,13 @@ pub(crate) fn run(arguments: &Quickstart, global: &Global, output: &Output) -> R
     let simulation = simulate_arguments(&recording, &config, out);
     let simulated = simulate::make(&simulation, global, output)?;
     let written = report::make(&Report { run: out.join("run"), out: None })?;
-    let answer = json!({
-        "trace": trace::stats_json(&loaded)?,
-        "plan": planned.json(),
-        "run": simulated.json(),
-        "report": written[0],
-    });
-    if output.json(&answer)? {
+    if output.wants_json() {
+        output.json(&json!({
+            "trace": trace::stats_json(&loaded)?,
+            "plan": planned.json(),
+            "run": simulated.json(),
+            "report": written[0],
+        }))?;
         return Ok(());
     }
     output.line("1. The recording: which experts a router chose, token by token")?;

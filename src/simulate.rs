@@ -20,11 +20,10 @@ use crate::cli::{self, Global, PartArgument};
 use crate::facts::{self, TraceFile};
 use crate::files;
 use crate::output::{Measure, Output, Table, show_micros};
+use crate::plan::BASELINES;
 
 /// Largest plan or scenario that is read.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-/// Placements that a plan is held against.
-const BASELINES: [&str; 2] = ["linear", "eplb"];
 
 /// A scenario file with everything it names, read and checked.
 struct Loaded {

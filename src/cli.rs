@@ -1,5 +1,7 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
+pub(crate) mod trace;
+
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -51,37 +53,7 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Import and measure recordings of expert routing.
     #[command(subcommand)]
-    Trace(TraceCommand),
-}
-
-#[derive(Subcommand)]
-pub(crate) enum TraceCommand {
-    /// Read a recording of an engine and write it as a moecast trace.
-    Import(TraceImport),
-    /// Measure how unevenly a trace loads its experts.
-    Stats(TraceStats),
-}
-
-#[derive(Args)]
-pub(crate) struct TraceImport {
-    /// Files of one recording (several ranks or windows), or folders of them.
-    #[arg(required = true)]
-    pub(crate) files: Vec<PathBuf>,
-    /// The trace to write.
-    #[arg(short, long)]
-    pub(crate) output: PathBuf,
-    /// Format of the recording; `moecast list importers` names them.
-    #[arg(long, default_value = "auto")]
-    pub(crate) format: String,
-    /// Model preset, or path of a Hugging Face config.json.
-    #[arg(long)]
-    pub(crate) model: Option<String>,
-}
-
-#[derive(Args)]
-pub(crate) struct TraceStats {
-    /// The trace.
-    pub(crate) trace: PathBuf,
+    Trace(trace::Command),
 }
 
 #[derive(Args)]

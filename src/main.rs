@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use crate::cli::{Cli, Command, TraceCommand};
+use crate::cli::{Cli, Command};
 use crate::output::Output;
 
 /// The input was wrong, or a file could not be read or written.
@@ -62,7 +62,6 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),
         Command::Report(arguments) => report::run(arguments, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
-        Command::Trace(TraceCommand::Import(arguments)) => trace::import(arguments, output),
-        Command::Trace(TraceCommand::Stats(arguments)) => trace::stats(arguments, output),
+        Command::Trace(command) => trace::run(command, output),
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &Quickstart, global: &Global, output: &Output) -> R
     let written = report::make(&Report { run: out.join("run"), out: None })?;
     if output.wants_json() {
         output.json(&json!({
-            "trace": trace::stats_json(&loaded)?,
+            "trace": trace::stats::json_of(&loaded)?,
             "plan": planned.json(),
             "run": simulated.json(),
             "report": written[0],

@@ -6,6 +6,7 @@ use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine};
 use moecast_reports::figures;
 use moecast_traces::import;
+use moecast_traces::synth::{presets, recipe};
 use serde_json::json;
 
 use crate::cli::List;
@@ -23,7 +24,9 @@ const FAMILIES: &[Family] = &[
     ("figures", "what a report draws", || rows(figures::ALL)),
     ("hardware", "kinds of GPU (--cluster PRESET:NODESxGPUS)", || rows(builtin::HARDWARE)),
     ("importers", "recordings that can be read (trace import --format)", || rows(import::ALL)),
+    ("knobs", "what makes a synthetic trace (trace synth --set)", || rows(recipe::KNOBS)),
     ("models", "model shapes (--model)", || rows(builtin::MODELS)),
+    ("presets", "what a synthetic trace can be like (trace synth --like)", || rows(presets::ALL)),
 ];
 
 fn rows<E: Named>(all: &'static [E]) -> Vec<(&'static str, &'static str)> {

@@ -2,17 +2,20 @@
 
 mod import;
 pub(crate) mod stats;
+mod synth;
 
 use anyhow::Result;
 use moecast_traces::RoutingTrace;
 
+use crate::cli::Global;
 use crate::cli::trace::Command;
 use crate::output::Output;
 
-pub(crate) fn run(command: &Command, output: &Output) -> Result<()> {
+pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result<()> {
     match command {
         Command::Import(arguments) => import::run(arguments, output),
         Command::Stats(arguments) => stats::run(arguments, output),
+        Command::Synth(arguments) => synth::run(arguments, global, output),
     }
 }
 

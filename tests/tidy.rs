@@ -8,6 +8,7 @@ use moecast_profiles::registry::Named;
 use moecast_profiles::{builtin, cost, engine};
 use moecast_reports::figures;
 use moecast_traces::import;
+use moecast_traces::synth::{presets, recipe};
 
 /// The rooms from left to right: a crate may use any to its left.
 const ROOMS: [&str; 5] = ["profiles", "traces", "sim", "planner", "reports"];
@@ -171,7 +172,9 @@ fn registries_are_alphabetical_and_in_the_readme() {
         ("figures", names(figures::ALL)),
         ("hardware", names(builtin::HARDWARE)),
         ("importers", names(import::ALL)),
+        ("knobs", names(recipe::KNOBS)),
         ("models", names(builtin::MODELS)),
+        ("presets", names(presets::ALL)),
     ];
     for (family, names) in registries {
         assert!(!names.is_empty(), "{family} is empty");

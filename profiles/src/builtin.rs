@@ -46,11 +46,16 @@ pub const HARDWARE: &[Preset] = &[
 /// Every shipped model, alphabetical.
 pub const MODELS: &[Preset] = &[
     preset!("models", "deepseek-r1", "DeepSeek-R1: the shape of DeepSeek-V3"),
+    preset!("models", "deepseek-v2-lite", "DeepSeek-V2-Lite: 26 MoE layers x 64 experts, top-6"),
     preset!("models", "deepseek-v3", "DeepSeek-V3 671B: 58 MoE layers x 256 experts, top-8"),
     preset!("models", "gpt-oss-120b", "gpt-oss-120b: 36 MoE layers x 128 experts, top-4"),
     preset!("models", "kimi-k2", "Kimi-K2 1T: 60 MoE layers x 384 experts, top-8"),
     preset!("models", "mixtral-8x7b", "Mixtral-8x7B: 32 MoE layers x 8 experts, top-2"),
     preset!("models", "olmoe-1b-7b", "OLMoE-1B-7B: 16 MoE layers x 64 experts, top-8"),
+    preset!("models", "openmoe-8b", "OpenMoE-8B: 4 MoE layers x 32 experts, top-2"),
+    preset!("models", "phi-3.5-moe", "Phi-3.5-MoE: 32 MoE layers x 16 experts, top-2"),
+    preset!("models", "qwen1.5-moe-a2.7b", "Qwen1.5-MoE-A2.7B: 24 MoE layers x 60 experts, top-4"),
+    preset!("models", "qwen2-57b-a14b", "Qwen2-57B-A14B: 28 MoE layers x 64 experts, top-8"),
     preset!("models", "qwen3-235b-a22b", "Qwen3-235B-A22B: 94 MoE layers x 128 experts, top-8"),
     preset!("models", "qwen3-30b-a3b", "Qwen3-30B-A3B: 48 MoE layers x 128 experts, top-8"),
 ];
@@ -143,11 +148,16 @@ mod tests {
         // gpt-oss as 117B and OLMoE as 6.9B; the rest is attention, shared experts and embeddings.
         let cases = [
             ("deepseek-r1", 654),
+            ("deepseek-v2-lite", 14),
             ("deepseek-v3", 654),
             ("gpt-oss-120b", 115),
             ("kimi-k2", 1_015),
             ("mixtral-8x7b", 45),
             ("olmoe-1b-7b", 6),
+            ("openmoe-8b", 6),
+            ("phi-3.5-moe", 40),
+            ("qwen1.5-moe-a2.7b", 12),
+            ("qwen2-57b-a14b", 49),
             ("qwen3-235b-a22b", 227),
             ("qwen3-30b-a3b", 29),
         ];
@@ -164,6 +174,6 @@ mod tests {
     #[test]
     fn an_unknown_name_lists_the_valid_ones() {
         let answer = model("mixtral").unwrap_err().to_string();
-        assert!(answer.contains("valid names are deepseek-r1, deepseek-v3"), "{answer}");
+        assert!(answer.contains("valid names are deepseek-r1, deepseek-v2-lite"), "{answer}");
     }
 }

@@ -33,6 +33,8 @@ pub struct TraceBuilder {
     position: Vec<u32>,
     step: Vec<u32>,
     phase: Vec<u8>,
+    domain: Vec<u16>,
+    domain_now: Option<u16>,
     counts: Vec<u32>,
 }
 
@@ -48,6 +50,8 @@ impl TraceBuilder {
             position: Vec::new(),
             step: Vec::new(),
             phase: Vec::new(),
+            domain: Vec::new(),
+            domain_now: None,
             counts: Vec::new(),
         }
     }
@@ -55,6 +59,12 @@ impl TraceBuilder {
     /// The header, to add remarks to.
     pub fn header_mut(&mut self) -> &mut Header {
         &mut self.header
+    }
+
+    /// Says of which of [`Header::domains`] the tokens are that are pushed from now on. Either all
+    /// tokens have a domain or none.
+    pub fn set_domain(&mut self, domain: u16) {
+        self.domain_now = Some(domain);
     }
 
     /// Adds one token. Rows must come in the order of their steps.
@@ -70,6 +80,7 @@ impl TraceBuilder {
         self.position.push(row.position);
         self.step.push(row.step);
         self.phase.push(row.phase.code());
+        self.domain.extend(self.domain_now);
     }
 
     /// Adds the counts `[M, E]` of one step. A builder takes tokens or counts, not both.
@@ -100,7 +111,7 @@ impl TraceBuilder {
                 position: self.position.into(),
                 step: self.step.into(),
                 phase: self.phase.into(),
-                domain: None,
+                domain: (!self.domain.is_empty()).then(|| self.domain.into()),
             })
         };
         RoutingTrace::new(self.header, events, path)

@@ -9,9 +9,11 @@ mod error;
 pub mod format;
 mod header;
 pub mod import;
+mod random;
 pub mod requests;
 pub mod split;
 pub mod stats;
+pub mod synth;
 mod trace;
 
 pub use builder::{TokenRow, TraceBuilder};

@@ -21,7 +21,6 @@ mod diurnal;
 mod gamma;
 mod lengths;
 mod poisson;
-mod random;
 
 pub use lengths::{LENGTH_MAX, Length, Lengths};
 

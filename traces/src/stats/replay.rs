@@ -65,7 +65,9 @@ impl<'a> Replay<'a> {
         Self { rows: Some(rows), requests, ..*self }
     }
 
-    fn row(&self, token: usize) -> usize {
+    /// The row of token number `token` in the recording.
+    #[must_use]
+    pub fn row(&self, token: usize) -> usize {
         self.rows.as_ref().map_or(token, |rows| rows[token])
     }
 

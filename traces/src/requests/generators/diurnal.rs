@@ -7,8 +7,8 @@
 
 use std::f64::consts::TAU;
 
-use super::random::{exponential, unit};
 use super::{Entry, RATE, REQUESTS, Setting};
+use crate::random::{exponential, unit};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "diurnal",

@@ -6,8 +6,8 @@
 //! distribution: 1 over the square of ours.
 
 use super::poisson::spaced;
-use super::random::gamma;
 use super::{Entry, RATE, REQUESTS, Setting};
+use crate::random::gamma;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gamma",

@@ -6,8 +6,8 @@ use moecast_profiles::seed::{Generator, Seed};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 
-use super::random::normal;
 use crate::error::{Error, Result};
+use crate::random::normal;
 use crate::requests::load::RequestLengths;
 use crate::requests::trace::{RequestHeader, RequestTrace};
 

@@ -1,8 +1,8 @@
 //! Independent requests at a constant mean rate: gaps are exponential. The usual assumption of
 //! queueing theory and the default of serving benchmarks.
 
-use super::random::exponential;
 use super::{Entry, RATE, REQUESTS};
+use crate::random::exponential;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "poisson",

@@ -6,18 +6,18 @@ use rand::Rng;
 
 /// Uniform in (0, 1), both ends excluded: the middle of one of 2^52 equal intervals.
 #[expect(clippy::cast_precision_loss, reason = "52 bits fit")]
-pub(super) fn unit(bits: &mut Generator) -> f64 {
+pub(crate) fn unit(bits: &mut Generator) -> f64 {
     ((bits.next_u64() >> 12) as f64 + 0.5) / (1_u64 << 52) as f64
 }
 
 /// Exponential with mean 1, by inversion.
-pub(super) fn exponential(bits: &mut Generator) -> f64 {
+pub(crate) fn exponential(bits: &mut Generator) -> f64 {
     -libm::log(unit(bits))
 }
 
 /// Normal with mean 0 and deviation 1, by Marsaglia's polar method; the second value of each pair
 /// is not kept, so that a draw depends on the stream alone.
-pub(super) fn normal(bits: &mut Generator) -> f64 {
+pub(crate) fn normal(bits: &mut Generator) -> f64 {
     loop {
         let (x, y) = (2.0 * unit(bits) - 1.0, 2.0 * unit(bits) - 1.0);
         let square = x * x + y * y;
@@ -30,7 +30,7 @@ pub(super) fn normal(bits: &mut Generator) -> f64 {
 /// Gamma with this shape and scale 1, by Marsaglia and Tsang, "A simple method for generating
 /// gamma variables" (2000): about one normal and one logarithm a draw. Shapes below 1 are drawn
 /// one higher and scaled back, as section 6 of the paper says.
-pub(super) fn gamma(shape: f64, bits: &mut Generator) -> f64 {
+pub(crate) fn gamma(shape: f64, bits: &mut Generator) -> f64 {
     if shape < 1.0 {
         let boost = libm::exp(libm::log(unit(bits)) / shape);
         return gamma(shape + 1.0, bits) * boost;

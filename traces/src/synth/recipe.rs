@@ -1,0 +1,230 @@
+//! The named knobs of the generative model.
+
+use moecast_profiles::registry::{Named, find};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// How popular the experts of a layer are, over everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Popularity {
+    /// Weights `exp(skew * z)`, z the quantiles of a standard normal.
+    LogNormal,
+    /// Weights `load ^ skew` of the loads in [`Recipe::loads`], expert by expert.
+    Recorded,
+    /// Weights `1 / rank^skew`.
+    Zipf,
+}
+
+/// What makes a synthetic trace; every number can be set by its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Shape of the popularity of experts.
+    pub popularity: Popularity,
+    /// [`KNOBS`] says what the numbers do.
+    pub skew: f64,
+    /// Of `skew`, between layers.
+    pub skew_spread: f64,
+    /// Between domains.
+    pub domain_skew: f64,
+    /// Between requests.
+    pub request_skew: f64,
+    /// Of prompt tokens.
+    pub memory: f64,
+    /// Of generated tokens.
+    pub decode_memory: f64,
+    /// Of memory.
+    pub decay: f64,
+    /// Of layers.
+    pub affinity: f64,
+    /// Of popularity.
+    pub drift: f64,
+    /// Number of domains; requests are of one each, in turn.
+    pub domains: u16,
+    /// `[M][E]` recorded picks of every expert, with [`Popularity::Recorded`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub loads: Vec<Vec<u64>>,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self {
+            popularity: Popularity::LogNormal,
+            skew: 1.0,
+            skew_spread: 0.0,
+            domain_skew: 0.5,
+            request_skew: 0.5,
+            memory: 0.5,
+            decode_memory: 0.5,
+            decay: 1.4,
+            affinity: 0.2,
+            drift: 0.0,
+            domains: 4,
+            loads: Vec::new(),
+        }
+    }
+}
+
+/// A knob that is a number.
+pub struct Knob {
+    /// Name as typed.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Smallest and largest valid value.
+    pub range: (f64, f64),
+    /// The value in a recipe.
+    pub of: fn(&mut Recipe) -> &mut f64,
+}
+
+impl Named for Knob {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+    fn about(&self) -> &'static str {
+        self.about
+    }
+}
+
+const SHARE: (f64, f64) = (0.0, 0.99);
+const SKEW: (f64, f64) = (0.0, 8.0);
+
+/// Every knob that is a number, alphabetical.
+pub const KNOBS: &[Knob] = &[
+    Knob {
+        name: "affinity",
+        about: "share of fresh picks that follow the pick of the layer before; also the \
+                correlation of popularity from layer to layer",
+        range: (0.0, 1.0),
+        of: |recipe| &mut recipe.affinity,
+    },
+    Knob {
+        name: "decay",
+        about: "how fast memory fades: the token d tokens ago is repeated with weight 1 / d^decay",
+        range: (0.0, 8.0),
+        of: |recipe| &mut recipe.decay,
+    },
+    Knob {
+        name: "decode_memory",
+        about: "share of a generated token's picks that repeat a pick of an earlier token",
+        range: SHARE,
+        of: |recipe| &mut recipe.decode_memory,
+    },
+    Knob {
+        name: "domain_skew",
+        about: "deviation of the experts' log weights between domains; 0 makes domains alike",
+        range: SKEW,
+        of: |recipe| &mut recipe.domain_skew,
+    },
+    Knob {
+        name: "drift",
+        about: "turn of popularity from the first request to the last; 1 ends at an unrelated one",
+        range: (0.0, 1.0),
+        of: |recipe| &mut recipe.drift,
+    },
+    Knob {
+        name: "memory",
+        about: "share of a prompt token's picks that repeat a pick of an earlier token",
+        range: SHARE,
+        of: |recipe| &mut recipe.memory,
+    },
+    Knob {
+        name: "request_skew",
+        about: "deviation of the experts' log weights between requests of a domain",
+        range: SKEW,
+        of: |recipe| &mut recipe.request_skew,
+    },
+    Knob {
+        name: "skew",
+        about: "popularity over everything: deviation of the log weights, or Zipf's exponent; 0 \
+                is even",
+        range: SKEW,
+        of: |recipe| &mut recipe.skew,
+    },
+    Knob {
+        name: "skew_spread",
+        about: "deviation of the logarithm of `skew` between layers; 0 makes layers alike",
+        range: (0.0, 2.0),
+        of: |recipe| &mut recipe.skew_spread,
+    },
+];
+
+impl Recipe {
+    /// Sets the knob called `name`.
+    ///
+    /// # Errors
+    /// When there is no such knob or the value is out of its range; nothing is changed then.
+    pub fn set(&mut self, name: &str, value: f64) -> Result<()> {
+        let knob = find("knob", KNOBS, name)?;
+        let mut changed = self.clone();
+        *(knob.of)(&mut changed) = value;
+        changed.check("--set")?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Checks every knob. `path` is named in the error.
+    ///
+    /// # Errors
+    /// When a knob is outside its range.
+    pub fn check(&self, path: &str) -> Result<()> {
+        let mut copy = self.clone();
+        let refuse = |name: &str, found: String, expected: String| {
+            Err(Error::invalid(path, format!("knob `{name}`"), found, expected))
+        };
+        for knob in KNOBS {
+            let value = *(knob.of)(&mut copy);
+            let (low, high) = knob.range;
+            if !(low..=high).contains(&value) {
+                return refuse(knob.name, value.to_string(), format!("{low} to {high}"));
+            }
+        }
+        if self.domains == 0 {
+            return refuse("domains", "0".to_owned(), "at least one domain".to_owned());
+        }
+        if (self.popularity == Popularity::Recorded) == self.loads.is_empty() {
+            let found = format!("{} layers", self.loads.len());
+            return refuse("loads", found, "layers of loads with `recorded` only".to_owned());
+        }
+        Ok(())
+    }
+
+    /// Checks that recorded loads are of `layers` x `experts`. `path` is named in the error.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn check_shape(&self, layers: usize, experts: u16, path: &str) -> Result<()> {
+        let wide = |row: &&Vec<u64>| row.len() != usize::from(experts);
+        let wrong = self.loads.iter().find(wide).map(Vec::len);
+        if self.loads.is_empty() || (self.loads.len() == layers && wrong.is_none()) {
+            return Ok(());
+        }
+        let found = format!("{} layers x {}", self.loads.len(), wrong.unwrap_or(experts.into()));
+        let expected = format!("{layers} layers x {experts} experts");
+        Err(Error::invalid(path, "knob `loads`", found, expected))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knobs_are_alphabetical_and_the_default_is_in_range() {
+        assert!(KNOBS.is_sorted_by(|a, b| a.name < b.name));
+        Recipe::default().check("test").unwrap();
+    }
+
+    #[test]
+    fn a_wrong_knob_is_told_in_one_line() {
+        let mut recipe = Recipe::default();
+        let answer = recipe.set("skwe", 1.0).unwrap_err().to_string();
+        assert!(answer.contains("did you mean `skew`?"), "{answer}");
+        let answer = recipe.set("memory", 1.5).unwrap_err().to_string();
+        assert_eq!(answer, "--set: knob `memory`: 1.5; expected 0 to 0.99");
+        let answer = recipe.set("skew", f64::NAN).unwrap_err().to_string();
+        assert_eq!(answer, "--set: knob `skew`: NaN; expected 0 to 8");
+    }
+}

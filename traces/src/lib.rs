@@ -5,13 +5,18 @@
 
 mod builder;
 mod column;
+pub mod concat;
 mod error;
+pub mod export;
 pub mod format;
 mod header;
 pub mod import;
 pub mod requests;
+pub mod slice;
 pub mod split;
 pub mod stats;
+#[cfg(test)]
+mod testing;
 mod trace;
 
 pub use builder::{TokenRow, TraceBuilder};

@@ -62,6 +62,6 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),
         Command::Report(arguments) => report::run(arguments, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
-        Command::Trace(command) => trace::run(command, output),
+        Command::Trace(command) => trace::run(command, &cli.global, output),
     }
 }

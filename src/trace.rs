@@ -1,17 +1,30 @@
 //! `moecast trace ...`: one file per subcommand.
 
+mod edit;
+mod export;
+mod hops;
 mod import;
+mod requests;
+mod show;
 pub(crate) mod stats;
+mod summary;
 
 use anyhow::Result;
 use moecast_traces::RoutingTrace;
 
+use crate::cli::Global;
 use crate::cli::trace::Command;
 use crate::output::Output;
 
-pub(crate) fn run(command: &Command, output: &Output) -> Result<()> {
+pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result<()> {
     match command {
+        Command::Concat(arguments) => edit::concat(arguments, output),
+        Command::Export(arguments) => export::run(arguments, output),
         Command::Import(arguments) => import::run(arguments, output),
+        Command::Requests(command) => requests::run(command, global, output),
+        Command::Show(arguments) => show::run(arguments, output),
+        Command::Slice(arguments) => edit::slice(arguments, output),
+        Command::Split(arguments) => edit::split(arguments, global, output),
         Command::Stats(arguments) => stats::run(arguments, output),
     }
 }

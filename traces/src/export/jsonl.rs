@@ -29,12 +29,14 @@ fn check(trace: &RoutingTrace, path: &str) -> Result<Vec<String>> {
     };
     let requests = trace.request_count().unwrap_or(0);
     let prefill = columns.phase.iter().any(|&code| code == Phase::Prefill.code());
+    let numbered = (0..).zip(&trace.header().layers).all(|(ordinal, &layer)| ordinal == layer);
     let lost = [
         (requests > 1, format!("{requests} requests become one: `tok` counts lines")),
         (trace.steps().len() < columns.step.len(), "every token becomes a step".to_owned()),
         (prefill, "every token becomes a decode token".to_owned()),
         (columns.weights.is_some(), "gate weights are lost".to_owned()),
         (columns.domain.is_some(), "domains are lost".to_owned()),
+        (!numbered, "layer numbers are lost; import with --model to have them back".to_owned()),
     ];
     Ok(lost.into_iter().filter(|(is_lost, _)| *is_lost).map(|(_, words)| words).collect())
 }

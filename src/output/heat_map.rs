@@ -30,7 +30,7 @@ const fn level<S>(below: f64, words: &'static str, sign: S) -> Level<S> {
 }
 
 /// Backgrounds of the 256 colours from black over purple to yellow; the mean is in the middle.
-const COLORS: [Level<u8>; 9] = [
+const COLORS: [Level<u8>; 10] = [
     level(f64::MIN_POSITIVE, "0", 16),
     level(0.25, "<.25", 17),
     level(0.5, "<.5", 54),
@@ -39,7 +39,8 @@ const COLORS: [Level<u8>; 9] = [
     level(1.5, "<1.5", 161),
     level(2.0, "<2", 203),
     level(3.0, "<3", 215),
-    level(f64::INFINITY, "3+", 228),
+    level(6.0, "<6", 222),
+    level(f64::INFINITY, "6+", 230),
 ];
 
 const SHADES: [Level<char>; 5] = [

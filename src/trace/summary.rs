@@ -11,7 +11,7 @@ use crate::output::{Output, Table};
 pub(crate) fn print(stats: &TraceStats, output: &Output) -> Result<()> {
     let locality = &stats.locality;
     if !locality.srp.is_empty() {
-        output.line("\nlocality of the whole model: how well the last tokens predict the next")?;
+        output.line("\nthe whole model: is an expert that was picked soon picked again?")?;
         let title = "segment of tokens";
         output.table(&figures(title, &[("SRP (F1)", &locality.srp)]))?;
         output.line("")?;
@@ -74,6 +74,6 @@ fn drift_cells(drift: &Drift) -> Option<Vec<String>> {
         show(mean(&drift.jensen_shannon)),
         show(mean(&drift.null_jensen_shannon)),
         show(divergence(&(a, b))),
-        format!("{} and {}", drift.parts[a], drift.parts[b]),
+        format!("parts {} and {}", drift.parts[a], drift.parts[b]),
     ])
 }

@@ -67,7 +67,9 @@ pub(crate) fn counts(steps: &[[u32; 4]]) -> RoutingTrace {
 }
 
 /// What a token is, but for its request and its step: position, phase, domain, picks, weights.
-pub(crate) fn contents(trace: &RoutingTrace) -> Vec<(u32, u8, String, Vec<u16>, Vec<f16>)> {
+type Content = (u32, u8, String, Vec<u16>, Vec<f16>);
+
+pub(crate) fn contents(trace: &RoutingTrace) -> Vec<Content> {
     let columns = trace.tokens().unwrap();
     let width = trace.header().moe_layers() * usize::from(trace.header().top_k);
     let row = |row: usize| {

@@ -82,8 +82,8 @@ fn slices_say_what_they_are() {
     assert_eq!(count(&part, "tokens"), 310);
     assert!(part["remarks"].to_string().contains("requests 0..10, layers 2..5, phase decode"));
     // Everything is the file itself.
-    scratch.ok("trace slice trace.safetensors -o same.safetensors --steps 0..");
-    assert!(scratch.read("same.safetensors") == scratch.read("trace.safetensors"));
+    scratch.ok("trace slice part.safetensors -o same.safetensors --steps 0..");
+    assert!(scratch.read("same.safetensors") == scratch.read("part.safetensors"));
 }
 
 #[test]

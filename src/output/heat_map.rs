@@ -156,7 +156,7 @@ mod tests {
 
     #[test]
     fn shades_are_of_the_load_over_the_mean() {
-        let expected = "  0    experts    3 max/mean\n\
+        let expected = "  0   experts    3 max/mean\n\
                         7 \u{20}\u{20}\u{20}\u{20}\u{2591}\u{2591}\u{2591}\u{2591}\u{2592}\u{2592}\
                         \u{2592}\u{2592}\u{2588}\u{2588}\u{2588}\u{2588}     2.00\n\
                         load over mean:  [ ] <.25  [\u{2591}] <.75  [\u{2592}] <1.25  [\u{2593}] \

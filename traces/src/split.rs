@@ -290,7 +290,11 @@ mod tests {
     proptest! {
         /// Whatever is kept together: the parts are the whole, and no request is in both.
         #[test]
-        fn parts_of_every_kind_are_the_whole(whole in traces(), share in 0.01_f64..0.99, seed: u64) {
+        fn parts_of_every_kind_are_the_whole(
+            whole in traces(),
+            share in 0.01_f64..0.99,
+            seed: u64,
+        ) {
             for by in [By::Request, By::Domain(Vec::new()), By::Time] {
                 let Ok(parts) = split_by(&whole, &by, share, Seed(seed), "test") else { continue };
                 let columns = |part: &RoutingTrace| {

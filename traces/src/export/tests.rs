@@ -129,7 +129,9 @@ fn a_csv_of_tokens_by_hand() {
                     9,7,3,prefill,\"law, \"\"civil\"\"\",2,1,,1,\n";
     assert_eq!(String::from_utf8(exported("csv", &trace)).unwrap(), expected);
     let lost = check("jsonl", &trace, "t").unwrap().join("; ");
-    assert_eq!(lost, "every token becomes a decode token; gate weights are lost; domains are lost");
+    let expected = "every token becomes a decode token; gate weights are lost; domains are lost; \
+                    layer numbers are lost; import with --model to have them back";
+    assert_eq!(lost, expected);
 }
 
 #[test]

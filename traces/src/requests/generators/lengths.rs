@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::random::normal;
 use crate::error::{Error, Result};
 use crate::requests::load::RequestLengths;
-use crate::requests::text::short;
 use crate::requests::trace::{RequestHeader, RequestTrace};
 
 /// Longest prompt or answer that is generated, in tokens.
@@ -208,7 +207,7 @@ impl FromStr for Length {
         };
         let length = length.ok_or_else(|| {
             let expected = "TOKENS, lognormal:MEAN,CV or uniform:TOKENS,LOW,HIGH";
-            Error::invalid("length", "distribution", short(text), expected)
+            Error::invalid("length", "distribution", text.escape_debug().to_string(), expected)
         })?;
         length.check("length")?;
         Ok(length)

@@ -51,7 +51,7 @@ pub(crate) enum Command {
     Report(Report),
     /// Simulate recorded forward passes with a plan and with the placements it replaces.
     Simulate(Simulate),
-    /// Import and measure recordings of expert routing.
+    /// Import, measure, show, cut, join and export recordings of expert routing.
     #[command(subcommand)]
     Trace(trace::Command),
 }

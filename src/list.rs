@@ -5,15 +5,19 @@ use moecast_planner::{algorithms, export};
 use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine};
 use moecast_reports::figures;
-use moecast_traces::import;
+use moecast_traces::requests::{self, generators};
 use moecast_traces::synth::{presets, recipe};
-use serde_json::json;
+use moecast_traces::{export as trace_export, import};
+use serde_json::{Value, json};
 
 use crate::cli::List;
 use crate::output::{Output, Table};
 
 /// A family: its name, what it is, and its entries.
 type Family = (&'static str, &'static str, fn() -> Vec<(&'static str, &'static str)>);
+
+/// The family whose entries have settings.
+const GENERATORS: &str = "request-generators";
 
 /// Every family, alphabetical.
 const FAMILIES: &[Family] = &[
@@ -27,6 +31,13 @@ const FAMILIES: &[Family] = &[
     ("knobs", "what makes a synthetic trace (trace synth --set)", || rows(recipe::KNOBS)),
     ("models", "model shapes (--model)", || rows(builtin::MODELS)),
     ("presets", "what a synthetic trace can be like (trace synth --like)", || rows(presets::ALL)),
+    ("request-formats", "request traces that can be read (trace requests stats)", || {
+        rows(requests::ALL)
+    }),
+    ("request-generators", "arrival processes (trace requests generate)", || rows(generators::ALL)),
+    ("trace-exporters", "formats that traces are written in (trace export)", || {
+        rows(trace_export::ALL)
+    }),
 ];
 
 fn rows<E: Named>(all: &'static [E]) -> Vec<(&'static str, &'static str)> {
@@ -48,7 +59,13 @@ pub(crate) fn run(arguments: &List, output: &Output) -> Result<()> {
     };
     let object = entries
         .iter()
-        .map(|(name, about)| json!({ "name": name, "about": about }))
+        .map(|(name, about)| {
+            let mut entry = json!({ "name": name, "about": about });
+            if title == GENERATORS {
+                entry["settings"] = settings(name);
+            }
+            entry
+        })
         .collect::<Vec<_>>();
     if output.json(&json!({ title: object }))? {
         return Ok(());
@@ -57,5 +74,38 @@ pub(crate) fn run(arguments: &List, output: &Output) -> Result<()> {
     for (name, about) in entries {
         table.row([name.to_owned(), about.to_owned()]);
     }
-    output.table(&table)
+    output.table(&table)?;
+    if title == GENERATORS {
+        output.line("")?;
+        output.table(&settings_table())?;
+    }
+    Ok(())
+}
+
+/// What the generator called `name` is set by.
+fn settings(name: &str) -> Value {
+    let entry = generators::ALL.iter().find(|entry| entry.name == name);
+    let settings = entry.map_or(&[][..], |entry| entry.settings).iter().map(|setting| {
+        json!({
+            "name": setting.name,
+            "about": setting.about,
+            "default": setting.default,
+            "min": setting.range.0,
+            "max": setting.range.1,
+            "whole": setting.is_count,
+        })
+    });
+    settings.collect()
+}
+
+fn settings_table() -> Table {
+    let mut table = Table::new(&["generator", "setting", "default", "about"]);
+    for entry in generators::ALL {
+        for setting in entry.settings {
+            let default = setting.default.map_or("(needed)".to_owned(), |value| value.to_string());
+            let about = setting.about.to_owned();
+            table.row([entry.name.to_owned(), setting.name.to_owned(), default, about]);
+        }
+    }
+    table
 }

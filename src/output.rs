@@ -9,6 +9,13 @@ use serde_json::Value;
 
 use crate::cli::Global;
 
+mod heat_map;
+
+pub(crate) use heat_map::{HeatMap, HeatRow};
+
+/// Characters of a line where there is no terminal to ask.
+const WIDTH: usize = 80;
+
 /// Where and how a command answers.
 pub(crate) struct Output {
     json: bool,
@@ -74,6 +81,13 @@ impl Output {
 
     pub(crate) fn table(&self, table: &Table) -> Result<()> {
         self.bytes(table.render(self.styled).as_bytes())
+    }
+
+    /// As wide as the terminal; in colours where there are any.
+    pub(crate) fn heat_map(&self, map: &HeatMap) -> Result<()> {
+        let size = terminal_size::terminal_size_of(std::io::stdout());
+        let width = size.map_or(WIDTH, |(width, _)| usize::from(width.0));
+        self.bytes(map.render(width, self.styled).as_bytes())
     }
 
     /// A bar on standard error; invisible where that is no terminal, with `--quiet` or `--json`.

@@ -1,7 +1,13 @@
 //! `moecast trace ...`: one file per subcommand.
 
+mod edit;
+mod export;
+mod hops;
 mod import;
+mod requests;
+mod show;
 pub(crate) mod stats;
+mod summary;
 mod synth;
 
 use anyhow::Result;
@@ -13,7 +19,13 @@ use crate::output::Output;
 
 pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result<()> {
     match command {
+        Command::Concat(arguments) => edit::concat(arguments, output),
+        Command::Export(arguments) => export::run(arguments, output),
         Command::Import(arguments) => import::run(arguments, output),
+        Command::Requests(command) => requests::run(command, global, output),
+        Command::Show(arguments) => show::run(arguments, output),
+        Command::Slice(arguments) => edit::slice(arguments, output),
+        Command::Split(arguments) => edit::split(arguments, global, output),
         Command::Stats(arguments) => stats::run(arguments, output),
         Command::Synth(arguments) => synth::run(arguments, global, output),
     }

@@ -150,9 +150,84 @@ fn a_cluster_that_is_too_small_for_the_weights() {
 }
 
 #[test]
+fn parts_that_are_not_there() {
+    let scratch = imported();
+    let trace = "trace.safetensors";
+    for (line, parts) in [
+        ("split T --by request --out p", &["T: requests", "at least two requests"][..]),
+        ("split T --by domain --out p", &["T: domains: none"]),
+        ("split T --domain law --out p", &["T: domains: none"]),
+        ("split T --domain law --by time --out p", &["--by domain"]),
+        ("split T --heldout 1.5 --out p", &["T: held-out share: 1.5"]),
+        ("slice T -o s --requests 3..9", &["slice requests 3..9: nothing", "requests 0 to 0"]),
+        ("slice T -o s --steps 500..", &["nothing; expected", "steps 0 to 119"]),
+        ("slice T -o s --layers 2..9", &["nothing; expected MoE layers", "from 0 to 1"]),
+        ("slice T -o s --domain law", &["T: domains: none"]),
+        ("slice T -o s --phase prefill", &["phase prefill: nothing"]),
+        ("show T --layer 7", &["T: layer 7: not recorded", "from 0 to 1"]),
+        ("show T --by domain", &["T: domains: not recorded"]),
+        ("export cvs T -o t.csv", &["did you mean `csv`"]),
+        ("concat T none.safetensors -o s", &["none.safetensors"]),
+        ("concat T T -o s --domains a", &["1 domains for 2 traces"]),
+    ] {
+        let parts: Vec<String> = parts.iter().map(|part| part.replace('T', trace)).collect();
+        let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+        check(&scratch, &format!("trace {}", line.replace('T', trace)), &parts);
+    }
+}
+
+#[test]
+fn traces_that_do_not_fit_together() {
+    let scratch = imported();
+    scratch.write("other.json", tiny_config(2, 16));
+    scratch.write("loads.csv", "layer,expert,count\n0,7,5\n1,0,5\n");
+    scratch.ok("trace import loads.csv --model config.json -o counts.safetensors");
+    scratch.write("wide.csv", "layer,expert,count\n0,15,5\n1,0,5\n");
+    scratch.ok("trace import wide.csv --model other.json -o wide.safetensors");
+    let line = "trace concat trace.safetensors counts.safetensors -o s";
+    check(&scratch, line, &["counts.safetensors: recording: counts; expected tokens"]);
+    let line = "trace concat counts.safetensors wide.safetensors -o s";
+    check(&scratch, line, &["wide.safetensors: experts: 16; expected 8, as in counts"]);
+    let line = "trace concat counts.safetensors -o s --domains law";
+    check(&scratch, line, &["counts.safetensors: domain: counts"]);
+    check(&scratch, "trace slice counts.safetensors -o s --tokens 4", &["only counted"]);
+    check(&scratch, "trace export jsonl counts.safetensors -o s", &["only counted", "csv and npz"]);
+    check(&scratch, "trace show counts.safetensors --by phase", &["phases: not recorded"]);
+    scratch.ok("plan --loads wide.csv --gpus 4 --out p");
+    let line = "trace stats trace.safetensors --plan p/plan.json";
+    check(&scratch, line, &["p/plan.json", "16 experts"]);
+}
+
+#[test]
+fn requests_that_cannot_be_made() {
+    let scratch = Scratch::new();
+    let refused = |line: &str, parts: &[&str]| {
+        check(&scratch, &format!("trace requests {line}"), parts);
+    };
+    refused("generate poison -o r", &["did you mean `poisson`"]);
+    refused("generate poisson --set rte=4 -o r", &["setting `rte`", "expected `rate`"]);
+    refused("generate poisson --set rate=4 -o r", &["setting `requests`: missing"]);
+    refused("generate poisson --set rate -o r", &["--set rate", "NAME=NUMBER"]);
+    refused("generate poisson --set rate=1 --set rate=2 -o r", &["given twice"]);
+    let line = "generate poisson --set rate=1 --set requests=9 --input-tokens zipf:2 -o r";
+    refused(line, &["--input-tokens", "lognormal:MEAN,CV"]);
+    refused("stats nothing.csv", &["nothing.csv"]);
+    scratch.write("r.jsonl", "{\"input_tokens\": 1}\n");
+    let line = "trace requests stats r.jsonl";
+    check(&scratch, line, &["r.jsonl", "line 1", "output_tokens"]);
+}
+
+#[test]
 fn wrong_usage_is_bad_input_too() {
     let scratch = Scratch::new();
-    for line in ["plan", "frobnicate", "plan --gpus x --loads l.csv", "--threads 0 list"] {
+    for line in [
+        "plan",
+        "frobnicate",
+        "plan --gpus x --loads l.csv",
+        "--threads 0 list",
+        "trace slice t.safetensors -o s --steps 9..3",
+        "trace split t.safetensors --by color --out p",
+    ] {
         let answer = scratch.run(line);
         assert_eq!(answer.code, 1, "moecast {line}: {}", answer.stderr);
     }

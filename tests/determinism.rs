@@ -14,6 +14,8 @@ fn everything(threads: u32) -> Vec<(std::path::PathBuf, Vec<u8>)> {
          {threads}"
     ));
     scratch.ok(&format!("report run {threads}"));
+    scratch.ok(&format!("trace split trace.safetensors --out parts {threads}"));
+    scratch.ok(&format!("trace export npz trace.safetensors -o trace.npz {threads}"));
     scratch.files()
 }
 

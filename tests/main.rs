@@ -7,3 +7,4 @@ mod docs;
 mod recordings;
 mod support;
 mod tidy;
+mod trace_tools;

@@ -7,8 +7,9 @@ use moecast_planner::{algorithms, export};
 use moecast_profiles::registry::Named;
 use moecast_profiles::{builtin, cost, engine};
 use moecast_reports::figures;
-use moecast_traces::import;
+use moecast_traces::requests::{self, generators};
 use moecast_traces::synth::{presets, recipe};
+use moecast_traces::{export as trace_export, import};
 
 /// The rooms from left to right: a crate may use any to its left.
 const ROOMS: [&str; 5] = ["profiles", "traces", "sim", "planner", "reports"];
@@ -73,6 +74,7 @@ fn each_guest_has_its_own_room() {
         ("good_lp", "planner"),
         ("indicatif", "."),
         ("plotters", "reports"),
+        ("terminal_size", "."),
     ]);
     for (guest, home) in guests {
         for room in ROOMS.into_iter().chain(["."]).filter(|room| *room != home) {
@@ -175,6 +177,9 @@ fn registries_are_alphabetical_and_in_the_readme() {
         ("knobs", names(recipe::KNOBS)),
         ("models", names(builtin::MODELS)),
         ("presets", names(presets::ALL)),
+        ("request-formats", names(requests::ALL)),
+        ("request-generators", names(generators::ALL)),
+        ("trace-exporters", names(trace_export::ALL)),
     ];
     for (family, names) in registries {
         assert!(!names.is_empty(), "{family} is empty");

@@ -5,18 +5,27 @@ use moecast_traces::stats::{TraceStats, stats as stats_of};
 use moecast_traces::{RoutingTrace, format};
 use serde_json::{Value, json};
 
-use super::describe;
+use super::{describe, hops, summary};
 use crate::cli::trace::Stats;
 use crate::output::{Output, Table};
 
 pub(crate) fn run(arguments: &Stats, output: &Output) -> Result<()> {
     let trace = format::read(&arguments.trace)?;
-    if output.json(&json_of(&trace)?)? {
+    let hops = arguments.plan.as_ref().map(|path| hops::measure(&trace, path)).transpose()?;
+    if output.wants_json() {
+        let mut object = json_of(&trace)?;
+        if let Some(hops) = &hops {
+            object["hops_on_rank"] = serde_json::to_value(hops)?;
+        }
+        output.json(&object)?;
         return Ok(());
     }
     output.note(&describe(&trace))?;
     output.remarks(&trace.header().remarks)?;
-    output.table(&table_of(&stats_of(&trace)))
+    let stats = stats_of(&trace);
+    output.table(&table_of(&stats))?;
+    summary::print(&stats, output)?;
+    hops.map_or(Ok(()), |hops| hops::print(&hops, output))
 }
 
 /// The answer of `trace stats --json`; keys are stable.

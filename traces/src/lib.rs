@@ -5,15 +5,20 @@
 
 mod builder;
 mod column;
+pub mod concat;
 mod error;
+pub mod export;
 pub mod format;
 mod header;
 pub mod import;
 mod random;
 pub mod requests;
+pub mod slice;
 pub mod split;
 pub mod stats;
 pub mod synth;
+#[cfg(test)]
+mod testing;
 mod trace;
 
 pub use builder::{TokenRow, TraceBuilder};

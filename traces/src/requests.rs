@@ -26,11 +26,13 @@ mod mooncake_jsonl;
 mod statistics;
 mod text;
 mod trace;
+mod write;
 
 pub use builder::{Arrival, Refusal, RequestTraceBuilder};
 pub use load::{ClosedLoop, Load, RequestLengths};
 pub use statistics::{LengthStats, RequestStats, stats};
 pub use trace::{PREFIX_BLOCK_TOKENS, Request, RequestHeader, RequestTrace};
+pub use write::write_jsonl;
 
 #[cfg(test)]
 mod tests;

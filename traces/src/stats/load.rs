@@ -53,12 +53,10 @@ impl Load {
     }
 }
 
-/// Picks `[parts, M, E]`; `part_of` tells the part of a row of the columns.
-pub(super) fn by_part(
-    trace: &RoutingTrace,
-    parts: usize,
-    part_of: impl Fn(usize) -> usize,
-) -> Vec<u64> {
+/// Picks `[parts, M, E]`; `part_of` tells the part of a row of the columns: a token, or a step
+/// where the recording only counted.
+#[must_use]
+pub fn by_part(trace: &RoutingTrace, parts: usize, part_of: impl Fn(usize) -> usize) -> Vec<u64> {
     let header = trace.header();
     let (layers, experts) = (header.moe_layers(), usize::from(header.experts));
     let mut loads = vec![0; parts * layers * experts];

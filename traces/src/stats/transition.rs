@@ -6,13 +6,17 @@
 //! with the tokens of the next layer shuffled.
 //! Cost: k^2 steps per token, twice; E x E counts per pair of layers.
 
-use moecast_profiles::ids::{ExpertId, MoeLayer};
+use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::seed::Seed;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::replay::{Replay, Stream};
+
+mod hops;
+
+pub use hops::{Hops, hops};
 
 /// Tokens that are shuffled among each other.
 const BLOCK: usize = 4096;
@@ -130,40 +134,11 @@ fn partners(tokens: usize) -> Vec<u32> {
     partners
 }
 
-/// Share of the (token, pick, pick of the next MoE layer) hops that can stay on a rank: some rank
-/// holds a replica of both experts. `ranks_of` tells the ranks of an expert. `None` where there
-/// is no hop.
-#[must_use]
-#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-pub fn hops_on_rank<'a>(
-    replay: &Replay<'_>,
-    ranks_of: impl Fn(MoeLayer, ExpertId) -> &'a [u16],
-) -> Option<f64> {
-    let header = replay.trace().header();
-    let layers = u16::try_from(header.moe_layers()).expect("layers are numbered in 16 bits");
-    let (mut stay, mut all) = (0_u64, 0_u64);
-    for layer in 1..layers {
-        let (from, to) = (MoeLayer(layer - 1), MoeLayer(layer));
-        let transition = Transition::between(&replay.layer(from), &replay.layer(to));
-        for a in 0..header.experts {
-            let homes = ranks_of(from, ExpertId(a));
-            for b in 0..header.experts {
-                let pairs = transition.pairs(usize::from(a), usize::from(b));
-                let others = ranks_of(to, ExpertId(b));
-                let shared = pairs > 0 && homes.iter().any(|rank| others.contains(rank));
-                stay += if shared { pairs } else { 0 };
-                all += pairs;
-            }
-        }
-    }
-    (all > 0).then(|| stay as f64 / all as f64)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::testing::{trace, traces, wide_trace};
+    use super::super::testing::{traces, wide_trace};
     use super::*;
 
     #[test]
@@ -179,15 +154,6 @@ mod tests {
             Transition::between(&replay.layer(MoeLayer(0)), &replay.layer(MoeLayer(1)));
         assert_eq!(transition.probability(1, 1), Some(1.0));
         assert_eq!(transition.probability(1, 2), Some(0.0));
-        // Experts 0 and 1 on rank 0, the others on rank 1; then every expert of the next layer
-        // on the other rank; then replicas everywhere.
-        let two: [&[u16]; 2] = [&[0], &[1]];
-        let same = |_: MoeLayer, expert: ExpertId| two[expert.index() / 2];
-        let other =
-            |layer: MoeLayer, expert: ExpertId| two[(expert.index() / 2 + layer.index()) % 2];
-        assert_eq!(hops_on_rank(&replay, same), Some(1.0));
-        assert_eq!(hops_on_rank(&replay, other), Some(0.0));
-        assert_eq!(hops_on_rank(&replay, |_, _| &[0, 1]), Some(1.0));
     }
 
     #[test]
@@ -207,15 +173,6 @@ mod tests {
         assert!(moved > 3 * BLOCK);
         partners.sort_unstable();
         assert!((0..).zip(&partners).all(|(token, &partner)| token == partner));
-    }
-
-    #[test]
-    fn half_of_the_hops_stay() {
-        // Picks {0,1} then {0,1} of four experts, one rank each: two of four hops stay.
-        let trace = trace(4, &[0], &[[0, 1, 0, 1]]);
-        let ranks: [&[u16]; 4] = [&[0], &[1], &[2], &[3]];
-        let replay = Replay::new(&trace).unwrap();
-        assert_eq!(hops_on_rank(&replay, |_, expert| ranks[expert.index()]), Some(0.5));
     }
 
     proptest! {

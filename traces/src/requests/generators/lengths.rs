@@ -1,6 +1,7 @@
 //! How long generated prompts and answers are.
 
 use std::fmt;
+use std::str::FromStr;
 
 use moecast_profiles::seed::{Generator, Seed};
 use rand::RngExt;
@@ -183,6 +184,36 @@ impl fmt::Display for Lengths<'_> {
     }
 }
 
+impl FromStr for Length {
+    type Err = Error;
+
+    /// Reads `512`, `lognormal:MEAN,CV` or `uniform:NOMINAL,LOW,HIGH`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (kind, numbers) = text.split_once(':').unwrap_or(("fixed", text));
+        let numbers: Option<Vec<f64>> =
+            numbers.split(',').map(|number| number.trim().parse().ok()).collect();
+        let whole = |number: f64| {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range")]
+            let tokens = number as u32;
+            (number == f64::from(tokens)).then_some(tokens)
+        };
+        let length = match (kind, numbers.as_deref()) {
+            ("fixed", Some(&[tokens])) => whole(tokens).map(|tokens| Self::Fixed { tokens }),
+            ("lognormal", Some(&[mean, cv])) => Some(Self::LogNormal { mean, cv }),
+            ("uniform", Some(&[nominal, low, high])) => {
+                whole(nominal).map(|nominal| Self::Uniform { nominal, low, high })
+            }
+            _ => None,
+        };
+        let length = length.ok_or_else(|| {
+            let expected = "TOKENS, lognormal:MEAN,CV or uniform:TOKENS,LOW,HIGH";
+            Error::invalid("length", "distribution", text.escape_debug().to_string(), expected)
+        })?;
+        length.check("length")?;
+        Ok(length)
+    }
+}
+
 impl fmt::Display for Length {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -191,6 +222,23 @@ impl fmt::Display for Length {
             Self::Uniform { nominal, low, high } => {
                 write!(f, "uniform from {low} to {high} of {nominal}")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_as_typed() {
+        let read = |text: &str| text.parse::<Length>().map_err(|error| error.to_string());
+        assert_eq!(read("512"), Ok(Length::Fixed { tokens: 512 }));
+        assert_eq!(read("lognormal:800,1.2"), Ok(Length::LogNormal { mean: 800.0, cv: 1.2 }));
+        let uniform = Length::Uniform { nominal: 1024, low: 0.8, high: 1.0 };
+        assert_eq!(read("uniform:1024,0.8,1"), Ok(uniform));
+        for wrong in ["", "0", "1.5", "-3", "lognormal:800", "uniform:1,2,1", "zipf:3", "nan"] {
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 }

@@ -10,14 +10,16 @@ pub mod format;
 mod header;
 pub mod import;
 pub mod requests;
+mod spill;
 pub mod split;
 pub mod stats;
 mod trace;
 
-pub use builder::{TokenRow, TraceBuilder};
+pub use builder::{TokenRow, TraceBuilder, Written};
 pub use column::Column;
 pub use error::{Error, Result};
 pub use half::f16;
 pub use header::{Header, InputDigest, VERSION};
 pub use import::digest_file;
+pub use spill::Spill;
 pub use trace::{CountColumns, Events, NO_EXPERT, Phase, RoutingTrace, StepSpan, TokenColumns};

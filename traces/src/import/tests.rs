@@ -54,7 +54,7 @@ fn import_paths(
     model: Option<&ModelShape>,
     paths: &[PathBuf],
 ) -> std::result::Result<RoutingTrace, String> {
-    read(format, Input { paths, model, progress: &ignore_progress })
+    read(format, Input { paths, model, progress: &ignore_progress, spill: None })
         .map_err(|error| error.to_string())
 }
 
@@ -205,7 +205,7 @@ fn progress_ends_at_the_size_of_the_files() {
         let tell = |read| last.set(read);
         let paths = [path];
         let model = smallest_model(entry.name);
-        let input = Input { paths: &paths, model: model.as_ref(), progress: &tell };
+        let input = Input { paths: &paths, model: model.as_ref(), progress: &tell, spill: None };
         read(entry.name, input).unwrap();
         assert!((1..=bytes.len() as u64).contains(&last.get()), "{}", entry.name);
     }

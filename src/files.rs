@@ -181,7 +181,7 @@ mod tests {
     fn a_failed_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let failed = write(&path, |file| {
+        let failed: Result<()> = write(&path, |file| {
             file.write_all(b"half")?;
             anyhow::bail!("stop")
         });

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use moecast_profiles::model::ModelShape;
@@ -232,6 +232,38 @@ impl<'a> Progress<'a> {
     fn restart(&self) {
         self.read.set(0);
         self.told.set(0);
+    }
+}
+
+/// A file whose bytes are told as they are read; those that are read twice count once.
+struct Metered<'a> {
+    file: File,
+    left: u64,
+    progress: &'a Progress<'a>,
+}
+
+impl<'a> Metered<'a> {
+    /// The file at `path` and its size.
+    fn open(path: &Path, progress: &'a Progress<'a>) -> Result<(Self, u64)> {
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        let bytes = file.metadata().map_err(|error| Error::io(path, error))?.len();
+        Ok((Self { file, left: bytes, progress }, bytes))
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(into)?;
+        let new = self.left.min(count as u64);
+        self.left -= new;
+        self.progress.add(new);
+        Ok(count)
+    }
+}
+
+impl Seek for Metered<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

@@ -13,6 +13,7 @@ pub mod requests;
 mod spill;
 pub mod split;
 pub mod stats;
+mod text;
 mod trace;
 
 pub use builder::{TokenRow, TraceBuilder, Written};

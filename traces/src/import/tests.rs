@@ -10,6 +10,8 @@ use super::*;
 use crate::trace::Events;
 
 mod imatrix;
+#[cfg(target_os = "linux")]
+mod large;
 mod limits;
 mod malformed;
 mod per_token;

@@ -9,7 +9,7 @@ use super::super::torch::write::write_large_stat;
 use super::{counts, import_paths, model};
 
 /// Largest resident size that this process had, in bytes.
-fn peak_bytes() -> u64 {
+pub(super) fn peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024

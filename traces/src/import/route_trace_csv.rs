@@ -145,11 +145,12 @@ fn parse(
         return Err(line_error(row.path, row.number, found, format!("{} fields", columns.count)));
     }
     let below = |column: &str, text: &str, limit: u16| -> Result<u16> {
-        let expected = format!("an integer below {limit}");
-        let value: u16 = row.number(column, text, &expected)?;
-        if value < limit {
+        let value = text.trim_ascii().parse().ok().filter(|&value: &u16| value < limit);
+        if let Some(value) = value {
             return Ok(value);
         }
+        let expected = format!("an integer below {limit}");
+        let value: u16 = row.number(column, text, &expected)?;
         Err(line_error(row.path, row.number, format!("{column} {value}"), expected))
     };
     let layer = below("layer", fields[columns.layer], preamble.hidden_layers)?;

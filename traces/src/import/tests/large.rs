@@ -16,7 +16,7 @@ use zip::{CompressionMethod, ZipWriter};
 
 use super::super::base64::tests::encode;
 use super::super::torch::write::write_large_stat;
-use super::limits::peak_bytes;
+use super::limits::{peak_bytes, processor_seconds};
 use super::{Input, build, ignore_progress, model};
 use crate::{Spill, format};
 
@@ -65,9 +65,13 @@ fn import_large(name: &str, format: &str, tokens: Option<u64>, write: impl FnOnc
     let text = String::from_utf8_lossy(&run.stderr);
     let figures: Vec<&str> =
         text.lines().find_map(|line| line.strip_prefix("figures ")).unwrap().split(' ').collect();
-    let (peak, seconds) = (figures[0].parse::<u64>().unwrap(), figures[1].parse::<f64>().unwrap());
+    let &[peak, seconds, processor] = figures.as_slice() else { panic!("{figures:?}") };
+    let (peak, seconds) = (peak.parse::<u64>().unwrap(), seconds.parse::<f64>().unwrap());
     let speed = bytes as f64 / 1e6 / seconds;
-    eprintln!("{format}: {bytes} bytes in {seconds:.1} s, {speed:.0} MB/s, peak {peak} bytes");
+    eprintln!(
+        "{format}: {bytes} bytes in {seconds:.1} s ({processor} s of processor), {speed:.0} MB/s, \
+         peak {peak} bytes"
+    );
     assert!(peak < RESIDENT_BYTES_MAX, "{peak} bytes");
     let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
     assert_eq!(left.len(), 2, "{left:?}");
@@ -103,7 +107,8 @@ fn import_alone() {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(output(&path)).unwrap());
     builder.write_to("output", &mut file).unwrap();
     file.flush().unwrap();
-    eprintln!("\nfigures {} {}", peak_bytes(), start.elapsed().as_secs_f64());
+    let seconds = start.elapsed().as_secs_f64();
+    eprintln!("\nfigures {} {seconds} {}", peak_bytes(), processor_seconds());
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub(super) fn peak_bytes() -> u64 {
 }
 
 /// Processor time of every thread of this process, in seconds.
-fn processor_seconds() -> f64 {
+pub(super) fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
     // User and system time are fields 14 and 15 of proc(5), in hundredths of a second.

@@ -5,28 +5,116 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use tempfile::NamedTempFile;
 
-/// Writes `path` through a temporary file beside it, which is renamed when it is whole.
-pub(crate) fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
+/// Writes `path` through a temporary file beside it, which takes its place when it is whole.
+///
+/// Where the system allows it the temporary file has no name: a process that is killed leaves
+/// nothing.
+pub(crate) fn write<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let shown = path.display();
-    let folder = match path.parent() {
+    let folder = folder(path);
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let mut file = Draft::create(folder).with_context(|| format!("write {shown}"))?;
+    let filled = {
+        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
+        let filled = fill(&mut buffered)?;
+        buffered.flush().with_context(|| format!("write {shown}"))?;
+        filled
+    };
+    file.persist(folder, path).with_context(|| format!("write {shown}"))?;
+    Ok(filled)
+}
+
+/// The folder that `path` is written to.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
-    };
-    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+}
+
+/// The folder that `path` is written to, or the nearest above it that is already there.
+pub(crate) fn existing_folder(path: &Path) -> PathBuf {
+    let found = folder(path).ancestors().find(|folder| folder.is_dir());
+    found.unwrap_or(Path::new(".")).to_path_buf()
+}
+
+/// A file that is not yet whole.
+enum Draft {
+    #[cfg(target_os = "linux")]
+    Unnamed(File),
+    Named(NamedTempFile),
+}
+
+impl Draft {
+    fn create(folder: &Path) -> std::io::Result<Self> {
+        #[cfg(target_os = "linux")]
+        if let Some(file) = unnamed::create(folder) {
+            return Ok(Self::Unnamed(file));
+        }
+        let mut builder = temporary();
+        // The permissions that a plain new file would get, not the private ones of a temporary
+        // file.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        builder.tempfile_in(folder).map(Self::Named)
+    }
+
+    fn as_file_mut(&mut self) -> &mut File {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => file,
+            Self::Named(file) => file.as_file_mut(),
+        }
+    }
+
+    /// Puts the file in the place of `path`, which is in `folder`.
+    fn persist(self, folder: &Path, path: &Path) -> std::io::Result<()> {
+        match self {
+            #[cfg(target_os = "linux")]
+            Self::Unnamed(file) => {
+                // A link cannot replace a file, so it gets a name of its own first.
+                let named = temporary().make_in(folder, |name| unnamed::link(&file, name))?;
+                named.persist(path).map(drop).map_err(|error| error.error)
+            }
+            Self::Named(file) => file.persist(path).map(drop).map_err(|error| error.error),
+        }
+    }
+}
+
+fn temporary() -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".moecast-");
-    // The permissions that a plain new file would get, not the private ones of a temporary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut file = builder.tempfile_in(folder).with_context(|| format!("write {shown}"))?;
-    {
-        let mut buffered = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-        fill(&mut buffered)?;
-        buffered.flush().with_context(|| format!("write {shown}"))?;
+    builder
+}
+
+/// Files without a name, as Linux has them.
+#[cfg(target_os = "linux")]
+mod unnamed {
+    use std::fs::{File, OpenOptions};
+    use std::io::Result;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    use std::path::{Path, PathBuf};
+
+    use rustix::fs::{AtFlags, CWD, OFlags, linkat};
+
+    /// A file in `folder`, unless the file system has no such files or none can be named later.
+    pub(super) fn create(folder: &Path) -> Option<File> {
+        let flags = i32::try_from(OFlags::TMPFILE.bits()).ok()?;
+        let file = OpenOptions::new().write(true).custom_flags(flags).open(folder).ok()?;
+        place(&file).exists().then_some(file)
     }
-    file.persist(path).map_err(|error| error.error).with_context(|| format!("write {shown}"))?;
-    Ok(())
+
+    pub(super) fn link(file: &File, name: &Path) -> Result<()> {
+        Ok(linkat(CWD, place(file), CWD, name, AtFlags::SYMLINK_FOLLOW)?)
+    }
+
+    /// Where the system shows an open file.
+    fn place(file: &File) -> PathBuf {
+        Path::new("/proc/self/fd").join(file.as_raw_fd().to_string())
+    }
 }
 
 /// Writes `bytes` to `path`, whole or not at all.
@@ -93,11 +181,45 @@ mod tests {
     fn a_failed_write_leaves_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x");
-        let failed = write(&path, |file| {
+        let failed: Result<()> = write(&path, |file| {
             file.write_all(b"half")?;
             anyhow::bail!("stop")
         });
         assert!(failed.is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x");
+        for text in ["one", "two"] {
+            write_bytes(&path, text.as_bytes()).unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+
+    /// While a file is written its folder shows nothing, so a killed process leaves nothing.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn half_a_file_has_no_name() {
+        let folder = tempfile::tempdir().unwrap();
+        write(&folder.path().join("x"), |file| {
+            file.write_all(b"half")?;
+            file.flush()?;
+            assert_eq!(std::fs::read_dir(folder.path())?.count(), 0);
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_has_one_above_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b/x");
+        assert_eq!(existing_folder(&path), folder.path());
+        assert_eq!(existing_folder(Path::new("x")), Path::new("."));
+        assert_eq!(existing_folder(Path::new("no/such/x")), Path::new("."));
     }
 }

@@ -142,7 +142,7 @@ fn task(arguments: &cli::Plan, global: &Global) -> Result<Task> {
 
 /// The loads of a CSV as a recording of one step.
 fn loads(path: &Path, model: Option<&ModelShape>) -> Result<TraceFile> {
-    let input = Input { paths: &[path.to_path_buf()], model, progress: &|_| {} };
+    let input = Input { paths: &[path.to_path_buf()], model, progress: &|_| {}, spill: None };
     let trace = moecast_traces::import::read("counts-csv", input)?;
     let sha256 = trace.header().inputs[0].sha256.clone();
     Ok(TraceFile { trace, sha256 })

@@ -11,7 +11,7 @@ mod summary;
 mod synth;
 
 use anyhow::Result;
-use moecast_traces::RoutingTrace;
+use moecast_traces::{Header, RoutingTrace};
 
 use crate::cli::Global;
 use crate::cli::trace::Command;
@@ -33,16 +33,18 @@ pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result
 
 /// "156 tokens of 1 request in 129 steps, 48 MoE layers x 128 experts, top-6".
 pub(crate) fn describe(trace: &RoutingTrace) -> String {
-    let header = trace.header();
-    let requests = match trace.request_count() {
+    let (tokens, steps) = (trace.token_count(), trace.steps().len());
+    describe_extent(trace.header(), tokens, trace.request_count(), steps)
+}
+
+fn describe_extent(header: &Header, tokens: u64, requests: Option<usize>, steps: usize) -> String {
+    let requests = match requests {
         Some(1) => " of 1 request".to_owned(),
         Some(count) => format!(" of {count} requests"),
         None => String::new(),
     };
     format!(
-        "{} tokens{requests} in {} steps, {} MoE layers x {} experts, top-{}{}",
-        trace.token_count(),
-        trace.steps().len(),
+        "{tokens} tokens{requests} in {steps} steps, {} MoE layers x {} experts, top-{}{}",
         header.moe_layers(),
         header.experts,
         header.top_k,

@@ -4,6 +4,7 @@ mod bad_input;
 mod commands;
 mod determinism;
 mod docs;
+mod interruption;
 mod recordings;
 mod support;
 mod tidy;

@@ -1,10 +1,18 @@
 //! Builds a trace row by row: what importers and generators push into.
 
+use std::io::Write;
+
 use half::f16;
 
-use crate::error::Result;
+use self::tally::{Tally, distinct};
+use crate::error::{Error, Result};
+use crate::format::{self, Tensors};
 use crate::header::Header;
+use crate::spill::{Pile, Spill};
+use crate::trace::check::{Violation, check_counts_len, check_len, experts_in, step_after};
 use crate::trace::{CountColumns, Events, NO_EXPERT, Phase, RoutingTrace, TokenColumns};
+
+mod tally;
 
 /// One token of one forward pass.
 #[derive(Clone, Copy, Debug)]
@@ -23,36 +31,69 @@ pub struct TokenRow<'a> {
     pub weights: Option<&'a [f32]>,
 }
 
-/// Collects rows and checks them once, at the end.
+/// Collects rows and checks each as it comes; what is wrong first is told at the end.
 #[derive(Debug)]
 pub struct TraceBuilder {
     header: Header,
-    experts: Vec<u16>,
-    weights: Vec<f16>,
-    request: Vec<u32>,
-    position: Vec<u32>,
-    step: Vec<u32>,
-    phase: Vec<u8>,
-    domain: Vec<u16>,
+    spill: Option<Spill>,
+    experts: Pile<u16>,
+    weights: Pile<f16>,
+    request: Pile<u32>,
+    position: Pile<u32>,
+    step: Pile<u32>,
+    phase: Pile<u8>,
+    domain: Pile<u16>,
     domain_now: Option<u16>,
-    counts: Vec<u32>,
+    counts: Pile<u32>,
+    tally: Tally,
+    fault: Option<Fault>,
+}
+
+/// Why rows are no longer kept.
+#[derive(Debug)]
+enum Fault {
+    Row(Violation),
+    Spill(Error),
+}
+
+/// A trace that was written without being held: its header and its extent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// What this is a recording of.
+    pub header: Header,
+    /// As [`RoutingTrace::token_count`].
+    pub tokens: u64,
+    /// As [`RoutingTrace::request_count`].
+    pub requests: Option<usize>,
+    /// Number of forward passes.
+    pub steps: usize,
 }
 
 impl TraceBuilder {
-    /// A builder for a trace with `header`.
+    /// A builder for a trace with `header` that holds everything in memory.
     #[must_use]
     pub fn new(header: Header) -> Self {
+        Self::spilling(header, None)
+    }
+
+    /// A builder for a trace with `header` that writes to temporary files what exceeds the budget
+    /// of `spill`.
+    #[must_use]
+    pub fn spilling(header: Header, spill: Option<&Spill>) -> Self {
         Self {
             header,
-            experts: Vec::new(),
-            weights: Vec::new(),
-            request: Vec::new(),
-            position: Vec::new(),
-            step: Vec::new(),
-            phase: Vec::new(),
-            domain: Vec::new(),
+            spill: spill.cloned(),
+            experts: Pile::default(),
+            weights: Pile::default(),
+            request: Pile::default(),
+            position: Pile::default(),
+            step: Pile::default(),
+            phase: Pile::default(),
+            domain: Pile::default(),
             domain_now: None,
-            counts: Vec::new(),
+            counts: Pile::default(),
+            tally: Tally::default(),
+            fault: None,
         }
     }
 
@@ -63,7 +104,12 @@ impl TraceBuilder {
 
     /// Says of which of [`Header::domains`] the tokens are that are pushed from now on. Either all
     /// tokens have a domain or none.
+    ///
+    /// # Panics
+    /// When the header names no such domain.
     pub fn set_domain(&mut self, domain: u16) {
+        let known = self.header.domains.len();
+        assert!(usize::from(domain) < known, "domain {domain} of {known}");
         self.domain_now = Some(domain);
     }
 
@@ -71,50 +117,157 @@ impl TraceBuilder {
     pub fn push_token(&mut self, row: TokenRow<'_>) {
         let width = self.header.moe_layers() * usize::from(self.header.top_k);
         assert_eq!(row.experts.len(), width, "experts of one row are [M, k]");
+        if self.fault.is_some() {
+            return;
+        }
+        let (number, before) = (self.step.len(), self.tally.last_step());
+        let violation = step_after(number, before, row.step)
+            .or_else(|| experts_in(&self.header, number, row.experts));
+        if let Some(violation) = violation {
+            self.fault = Some(Fault::Row(violation));
+            return;
+        }
+        self.tally.add_token(row.request, row.step);
         self.experts.extend_from_slice(row.experts);
         if let Some(weights) = row.weights {
             assert_eq!(weights.len(), width, "weights of one row are [M, k]");
             self.weights.extend(weights.iter().map(|&weight| f16::from_f32(weight)));
         }
-        self.request.push(row.request);
-        self.position.push(row.position);
-        self.step.push(row.step);
-        self.phase.push(row.phase.code());
-        self.domain.extend(self.domain_now);
+        self.request.extend_from_slice(&[row.request]);
+        self.position.extend_from_slice(&[row.position]);
+        self.step.extend_from_slice(&[row.step]);
+        self.phase.extend_from_slice(&[row.phase.code()]);
+        self.domain.extend_from_slice(self.domain_now.as_slice());
+        self.keep_budget();
     }
 
-    /// Adds the counts `[M, E]` of one step. A builder takes tokens or counts, not both.
+    /// Adds the counts `[M, E]` of one step, or a part of them. A builder takes tokens or counts,
+    /// not both.
     pub fn push_counts(&mut self, counts: &[u32]) {
-        self.counts.extend_from_slice(counts);
+        if self.fault.is_none() {
+            self.tally.add_counts(&self.header, counts);
+            self.counts.extend_from_slice(counts);
+            self.keep_budget();
+        }
     }
 
     /// Makes room for `steps` more steps of counts, so that a large recording is held once.
     pub fn reserve_counts(&mut self, steps: usize) {
         let size = self.header.moe_layers() * usize::from(self.header.experts);
-        self.counts.reserve_exact(steps * size);
+        let bytes = (steps * size).saturating_mul(size_of::<u32>());
+        if self.spill.as_ref().is_none_or(|spill| bytes <= spill.budget_bytes) {
+            self.counts.reserve(steps * size);
+        }
     }
 
-    /// Checks what was pushed. `path` is named in errors.
+    /// Spills all columns once they are larger than allowed: few long writes are the fastest.
+    fn keep_budget(&mut self) {
+        let Some(spill) = &self.spill else { return };
+        let small = [&self.request, &self.position, &self.step, &self.counts];
+        let held = small.iter().map(|column| column.held_bytes()).sum::<usize>()
+            + self.experts.held_bytes()
+            + self.weights.held_bytes()
+            + self.phase.held_bytes()
+            + self.domain.held_bytes();
+        if held <= spill.budget_bytes {
+            return;
+        }
+        let folder = &spill.folder;
+        let small = [&mut self.request, &mut self.position, &mut self.step, &mut self.counts];
+        let spilled = small
+            .into_iter()
+            .try_for_each(|column| column.spill(folder))
+            .and_then(|()| self.experts.spill(folder))
+            .and_then(|()| self.weights.spill(folder))
+            .and_then(|()| self.phase.spill(folder))
+            .and_then(|()| self.domain.spill(folder));
+        self.fault = spilled.err().map(Fault::Spill);
+    }
+
+    /// Whether what was pushed is a trace. `path` is named in errors.
     ///
     /// # Errors
-    /// When a row holds an expert out of range, twice the same expert, or steps run back.
-    pub fn finish(self, path: &str) -> Result<RoutingTrace> {
-        let events = if self.step.is_empty() {
-            Events::Counts(CountColumns { counts: self.counts.into() })
+    /// As [`Self::finish`].
+    pub(crate) fn check(&mut self, path: &str) -> Result<()> {
+        self.header.validate(path)?;
+        match self.fault.take() {
+            Some(Fault::Row(violation)) => return Err(violation.at(path)),
+            Some(Fault::Spill(error)) => return Err(error),
+            None => {}
+        }
+        if self.step.len() == 0 {
+            return check_counts_len(&self.header, path, self.counts.len());
+        }
+        assert!(self.counts.len() == 0, "a builder takes tokens or counts, not both");
+        if self.weights.len() > 0 {
+            check_len(path, "weights", self.weights.len(), self.experts.len())?;
+        }
+        match self.domain.len() {
+            0 => Ok(()),
+            found => check_len(path, "domain", found, self.step.len()),
+        }
+    }
+
+    /// The trace. `path` is named in errors.
+    ///
+    /// # Errors
+    /// When a row holds an expert out of range, twice the same expert, or steps run back, and
+    /// when a temporary file could not be written.
+    pub fn finish(mut self, path: &str) -> Result<RoutingTrace> {
+        self.check(path)?;
+        let events = if self.step.len() == 0 {
+            Events::Counts(CountColumns { counts: self.counts.column()? })
         } else {
-            assert!(self.counts.is_empty(), "a builder takes tokens or counts, not both");
-            let weights = (!self.weights.is_empty()).then(|| self.weights.into());
+            let (weighted, labelled) = (self.weights.len() > 0, self.domain.len() > 0);
             Events::Tokens(TokenColumns {
-                experts: self.experts.into(),
-                weights,
-                request: self.request.into(),
-                position: self.position.into(),
-                step: self.step.into(),
-                phase: self.phase.into(),
-                domain: (!self.domain.is_empty()).then(|| self.domain.into()),
+                experts: self.experts.column()?,
+                weights: weighted.then(|| self.weights.column()).transpose()?,
+                request: self.request.column()?,
+                position: self.position.column()?,
+                step: self.step.column()?,
+                phase: self.phase.column()?,
+                domain: labelled.then(|| self.domain.column()).transpose()?,
             })
         };
-        RoutingTrace::new(self.header, events, path)
+        Ok(RoutingTrace::checked(self.header, events))
+    }
+
+    /// Bytes of all columns, which is nearly what [`Self::write_to`] writes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tensors().bytes()
+    }
+
+    /// Writes the trace as [`format::write`] does, without holding or mapping it. `path` is named
+    /// in errors.
+    ///
+    /// # Errors
+    /// As [`Self::finish`], and what `into` answers.
+    pub fn write_to(mut self, path: &str, into: &mut dyn Write) -> Result<Written> {
+        self.check(path)?;
+        format::write_tensors(&self.header, self.tensors(), path, into)?;
+        let tokens = self.step.len();
+        if tokens == 0 {
+            let (tokens, steps) = self.tally.counted();
+            return Ok(Written { header: self.header, tokens, requests: None, steps });
+        }
+        let requests = Some(distinct(&self.request, self.tally.request_max())?);
+        Ok(Written { header: self.header, tokens, requests, steps: self.tally.steps() })
+    }
+
+    fn tensors(&self) -> Tensors<'_> {
+        if self.step.len() == 0 {
+            return Tensors::Counts(self.counts.bytes());
+        }
+        Tensors::Tokens {
+            experts: self.experts.bytes(),
+            weights: (self.weights.len() > 0).then(|| self.weights.bytes()),
+            request: self.request.bytes(),
+            position: self.position.bytes(),
+            step: self.step.bytes(),
+            phase: self.phase.bytes(),
+            domain: (self.domain.len() > 0).then(|| self.domain.bytes()),
+        }
     }
 
     /// A row of [`NO_EXPERT`] of the right width, to fill in and push.
@@ -123,3 +276,6 @@ impl TraceBuilder {
         vec![NO_EXPERT; self.header.moe_layers() * usize::from(self.header.top_k)]
     }
 }
+
+#[cfg(test)]
+mod tests;

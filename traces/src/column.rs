@@ -1,5 +1,6 @@
 //! One column of a trace: a shared, immutable slice that lives in memory or in a mapped file.
 
+use std::fs::File;
 use std::ops::Deref;
 use std::sync::Arc;
 
@@ -17,6 +18,18 @@ pub struct Column<T> {
 enum Storage<T> {
     Owned(Arc<Vec<T>>),
     Mapped(Arc<Mmap>),
+}
+
+/// Maps a whole file, which must not be empty.
+pub(crate) fn map(file: &File) -> std::io::Result<Arc<Mmap>> {
+    #[expect(
+        unsafe_code,
+        reason = "mapping is unsound only if someone truncates the file while it is mapped; \
+                  moecast itself replaces files by renaming, never in place, and its temporary \
+                  files have no name"
+    )]
+    let map = unsafe { Mmap::map(file) }?;
+    Ok(Arc::new(map))
 }
 
 impl<T: bytemuck::Pod> Column<T> {

@@ -9,20 +9,23 @@
 //! Reading maps the file: opening costs one pass over the columns to check them, and memory only
 //! for what is looked at.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytemuck::Pod;
 use memmap2::Mmap;
-use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorInfo};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors};
 
-use crate::column::Column;
+use crate::column::{self, Column};
 use crate::error::{Error, Result};
 use crate::header::{Header, VERSION};
 use crate::trace::{CountColumns, Events, RoutingTrace, TokenColumns};
+
+mod write;
+
+pub use self::write::write;
+pub(crate) use self::write::{Tensors, write_tensors};
 
 /// The metadata key that holds the header.
 pub const METADATA_KEY: &str = "moecast.trace";
@@ -41,13 +44,8 @@ pub fn read(path: &Path) -> Result<RoutingTrace> {
     if length < 8 {
         return Err(not_a_trace(&name, format!("{length} bytes")));
     }
-    #[expect(
-        unsafe_code,
-        reason = "mapping is unsound only if someone truncates the file while it is mapped; \
-                  moecast itself replaces files by renaming, never in place"
-    )]
-    let map = unsafe { Mmap::map(&file) }.map_err(|error| Error::io(path, error))?;
-    let tensors = Tensors::parse(Arc::new(map), &name)?;
+    let map = column::map(&file).map_err(|error| Error::io(path, error))?;
+    let tensors = Parsed::parse(map, &name)?;
     let header = tensors.header.clone();
     let events = if tensors.infos.info("counts").is_some() {
         tensors.only(&["counts"])?;
@@ -61,68 +59,7 @@ pub fn read(path: &Path) -> Result<RoutingTrace> {
     RoutingTrace::new(header, events, &name)
 }
 
-/// Writes `trace`.
-///
-/// # Errors
-/// What `into` answers; `path` is named in the error.
-pub fn write(trace: &RoutingTrace, path: &str, into: &mut dyn Write) -> Result<()> {
-    let mut columns: Vec<(&str, Dtype, Vec<usize>, &[u8])> = Vec::new();
-    let header = trace.header();
-    let [layers, experts, k] =
-        [header.moe_layers(), usize::from(header.experts), usize::from(header.top_k)];
-    match trace.events() {
-        Events::Counts(CountColumns { counts }) => {
-            let shape = vec![trace.steps().len(), layers, experts];
-            columns.push(("counts", Dtype::U32, shape, bytemuck::cast_slice(counts)));
-        }
-        Events::Tokens(tokens) => {
-            let count = tokens.step.len();
-            let (wide, narrow) = (vec![count, layers, k], vec![count]);
-            for (name, column) in [
-                ("request", &tokens.request),
-                ("position", &tokens.position),
-                ("step", &tokens.step),
-            ] {
-                columns.push((name, Dtype::U32, narrow.clone(), bytemuck::cast_slice(column)));
-            }
-            let ids = bytemuck::cast_slice(&tokens.experts);
-            columns.push(("experts", Dtype::U16, wide.clone(), ids));
-            if let Some(weights) = &tokens.weights {
-                columns.push(("weights", Dtype::F16, wide, bytemuck::cast_slice(weights)));
-            }
-            if let Some(domain) = &tokens.domain {
-                columns.push(("domain", Dtype::U16, narrow.clone(), bytemuck::cast_slice(domain)));
-            }
-            columns.push(("phase", Dtype::U8, narrow, &tokens.phase));
-        }
-    }
-    let io = |error| Error::Io { path: path.to_owned(), source: error };
-    into.write_all(&preamble(header, &columns)).map_err(io)?;
-    for (_, _, _, bytes) in &columns {
-        into.write_all(bytes).map_err(io)?;
-    }
-    Ok(())
-}
-
-/// The length and the JSON header of a safetensors file, padded so that the data is aligned.
-fn preamble(header: &Header, columns: &[(&str, Dtype, Vec<usize>, &[u8])]) -> Vec<u8> {
-    let mut offset = 0;
-    let infos = columns.iter().map(|(name, dtype, shape, bytes)| {
-        let data_offsets = (offset, offset + bytes.len());
-        offset = data_offsets.1;
-        ((*name).to_owned(), TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets })
-    });
-    let text = serde_json::to_string(header).expect("a header is plain data");
-    let key = HashMap::from([(METADATA_KEY.to_owned(), text)]);
-    let metadata = Metadata::new(Some(key), infos.collect()).expect("offsets are consecutive");
-    let mut json = serde_json::to_vec(&metadata).expect("metadata is plain data");
-    json.resize(json.len().next_multiple_of(8), b' ');
-    let mut preamble = (json.len() as u64).to_le_bytes().to_vec();
-    preamble.append(&mut json);
-    preamble
-}
-
-fn read_tokens(tensors: &Tensors<'_>) -> Result<Events> {
+fn read_tokens(tensors: &Parsed<'_>) -> Result<Events> {
     let header = &tensors.header;
     let wide = [header.moe_layers(), usize::from(header.top_k)];
     let has = |name| tensors.infos.info(name).is_some();
@@ -153,7 +90,7 @@ fn not_a_trace(path: &str, found: String) -> Error {
 }
 
 /// A parsed safetensors header over a mapped file.
-struct Tensors<'a> {
+struct Parsed<'a> {
     name: &'a str,
     map: Arc<Mmap>,
     header: Header,
@@ -161,7 +98,7 @@ struct Tensors<'a> {
     infos: Metadata,
 }
 
-impl<'a> Tensors<'a> {
+impl<'a> Parsed<'a> {
     fn parse(map: Arc<Mmap>, name: &'a str) -> Result<Self> {
         let (length, infos) = SafeTensors::read_metadata(&map)
             .map_err(|error| not_a_trace(name, format!("no whole safetensors file ({error})")))?;

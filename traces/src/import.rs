@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use moecast_profiles::model::ModelShape;
@@ -10,12 +10,15 @@ use moecast_profiles::registry::{Named, find};
 
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
+use crate::header::Header;
+use crate::spill::Spill;
 use crate::trace::RoutingTrace;
 
 mod base64;
 mod counts_csv;
 mod digest;
 mod gguf_imatrix;
+mod json_values;
 mod jsonl_layers;
 mod npy;
 mod route_trace_csv;
@@ -25,6 +28,7 @@ mod sglang_per_token;
 mod sglang_routed_experts;
 mod sglang_stat;
 mod shape;
+mod sorter;
 mod steps;
 mod text;
 mod torch;
@@ -46,6 +50,15 @@ pub struct Input<'a> {
     pub model: Option<&'a ModelShape>,
     /// Told the number of bytes read so far.
     pub progress: &'a dyn Fn(u64),
+    /// Where to spill a recording that memory should not hold; without it all is held.
+    pub spill: Option<&'a Spill>,
+}
+
+impl Input<'_> {
+    /// A builder that spills as asked.
+    fn builder(&self, header: Header) -> TraceBuilder {
+        TraceBuilder::spilling(header, self.spill)
+    }
 }
 
 /// A foreign format.
@@ -97,6 +110,23 @@ const HEAD_BYTES: u64 = 64 * 1024;
 /// # Errors
 /// When no importer fits, or the importer refuses the file.
 pub fn read(format: &str, input: Input<'_>) -> Result<RoutingTrace> {
+    let (builder, path) = read_rows(format, input)?;
+    builder.finish(&path)
+}
+
+/// As [`read`], for a trace that is written and not looked at: with [`Input::spill`] it takes
+/// little memory, however large the recording is.
+///
+/// # Errors
+/// As [`read`].
+pub fn build(format: &str, input: Input<'_>) -> Result<TraceBuilder> {
+    let (mut builder, path) = read_rows(format, input)?;
+    builder.check(&path)?;
+    Ok(builder)
+}
+
+/// All rows, and the path that errors name.
+fn read_rows(format: &str, input: Input<'_>) -> Result<(TraceBuilder, String)> {
     let entry = match format {
         "auto" => recognise(input.paths)?,
         name => find("importer", ALL, name)?,
@@ -105,7 +135,7 @@ pub fn read(format: &str, input: Input<'_>) -> Result<RoutingTrace> {
     let input = Input { paths: &paths, ..input };
     let (mut builder, digests) = digest::alongside(&paths, || (entry.read)(input))?;
     builder.header_mut().inputs = digests;
-    builder.finish(&shown(&paths[0]))
+    Ok((builder, shown(&paths[0])))
 }
 
 /// The first importer that recognises the first file that any of them recognises.
@@ -202,6 +232,38 @@ impl<'a> Progress<'a> {
     fn restart(&self) {
         self.read.set(0);
         self.told.set(0);
+    }
+}
+
+/// A file whose bytes are told as they are read; those that are read twice count once.
+struct Metered<'a> {
+    file: File,
+    left: u64,
+    progress: &'a Progress<'a>,
+}
+
+impl<'a> Metered<'a> {
+    /// The file at `path` and its size.
+    fn open(path: &Path, progress: &'a Progress<'a>) -> Result<(Self, u64)> {
+        let file = File::open(path).map_err(|error| Error::io(path, error))?;
+        let bytes = file.metadata().map_err(|error| Error::io(path, error))?.len();
+        Ok((Self { file, left: bytes, progress }, bytes))
+    }
+}
+
+impl Read for Metered<'_> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read(into)?;
+        let new = self.left.min(count as u64);
+        self.left -= new;
+        self.progress.add(new);
+        Ok(count)
+    }
+}
+
+impl Seek for Metered<'_> {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.file.seek(to)
     }
 }
 

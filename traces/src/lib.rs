@@ -14,17 +14,20 @@ pub mod import;
 mod random;
 pub mod requests;
 pub mod slice;
+mod spill;
 pub mod split;
 pub mod stats;
 pub mod synth;
 #[cfg(test)]
 mod testing;
+mod text;
 mod trace;
 
-pub use builder::{TokenRow, TraceBuilder};
+pub use builder::{TokenRow, TraceBuilder, Written};
 pub use column::Column;
 pub use error::{Error, Result};
 pub use half::f16;
 pub use header::{Header, InputDigest, VERSION};
 pub use import::digest_file;
+pub use spill::Spill;
 pub use trace::{CountColumns, Events, NO_EXPERT, Phase, RoutingTrace, StepSpan, TokenColumns};

@@ -10,7 +10,7 @@ use crate::column::Column;
 use crate::error::Result;
 use crate::header::Header;
 
-mod check;
+pub(crate) mod check;
 mod select;
 
 /// The id that stands for "no expert": this token chose fewer, or skipped this layer.
@@ -106,11 +106,23 @@ impl RoutingTrace {
     /// [`crate::Error::Invalid`] names the tensor and the record that is wrong.
     pub fn new(header: Header, events: Events, path: &str) -> Result<Self> {
         header.validate(path)?;
-        let steps = match &events {
+        match &events {
             Events::Tokens(columns) => check::check_tokens(&header, columns, path)?,
             Events::Counts(columns) => check::check_counts(&header, columns, path)?,
+        }
+        Ok(Self::checked(header, events))
+    }
+
+    /// A trace of `events` that are known to hold together.
+    pub(crate) fn checked(header: Header, events: Events) -> Self {
+        let steps = match &events {
+            Events::Tokens(columns) => spans(&columns.step),
+            Events::Counts(columns) => {
+                let size = header.moe_layers() * usize::from(header.experts);
+                count_spans(columns.counts.len() / size)
+            }
         };
-        Ok(Self { header, events, steps })
+        Self { header, events, steps }
     }
 
     /// What this is a recording of.

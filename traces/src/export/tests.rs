@@ -22,7 +22,8 @@ fn imported(format: &str, name: &str, bytes: &[u8]) -> RoutingTrace {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = vec![folder.path().join(name)];
     std::fs::write(&paths[0], bytes).unwrap();
-    import::read(format, Input { paths: &paths, model: None, progress: &|_| {} }).unwrap()
+    import::read(format, Input { paths: &paths, model: None, progress: &|_| {}, spill: None })
+        .unwrap()
 }
 
 /// What `jsonl-layers` can say: decode tokens of one request, one a step, layers from 0.

@@ -7,11 +7,13 @@
 //! Refused: another header line, a (layer, expert) that occurs twice in a file, a negative or
 //! fractional count, a layer or expert that the model does not have, a file without rows.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use moecast_profiles::model::ModelShape;
 
 use super::shape::{EXPERT_MAX, check_padding, model_name, span};
+use super::sorter::{Sorter, halves, whole};
 use super::text::{Lines, Row, line_error, short};
 use super::{Entry, Input, Progress, shown};
 use crate::builder::TraceBuilder;
@@ -33,7 +35,16 @@ struct Count {
     layer: u16,
     expert: u16,
     count: u32,
-    line: u64,
+}
+
+/// A row as it is sorted: file, layer and expert, both halves of the line number, count.
+type Sortable = [u32; 6];
+
+/// All rows of all files.
+struct Rows<'a> {
+    sorter: Sorter<'a, Sortable>,
+    layers: BTreeSet<u16>,
+    expert_max: u16,
 }
 
 fn recognise(_: &Path, head: &[u8]) -> bool {
@@ -48,15 +59,22 @@ fn is_header(line: &str) -> bool {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut steps = Vec::new();
-    for path in input.paths {
-        steps.push(read_step(path, input.model, &progress)?);
+    let sorter = Sorter::new(input.spill);
+    let mut rows = Rows { sorter, layers: BTreeSet::new(), expert_max: 0 };
+    for (step, path) in (0..).zip(input.paths) {
+        read_step(path, step, input.model, &progress, &mut rows)?;
     }
-    build(&input, &steps)
+    build(&input, rows)
 }
 
-/// The rows of one file, sorted by layer and expert.
-fn read_step(path: &Path, model: Option<&ModelShape>, progress: &Progress) -> Result<Vec<Count>> {
+/// Adds the rows of one file.
+fn read_step(
+    path: &Path,
+    step: u32,
+    model: Option<&ModelShape>,
+    progress: &Progress,
+    rows: &mut Rows<'_>,
+) -> Result<()> {
     let name = shown(path);
     let mut lines = Lines::open(path, progress)?;
     match lines.next()? {
@@ -67,23 +85,18 @@ fn read_step(path: &Path, model: Option<&ModelShape>, progress: &Progress) -> Re
             return Err(line_error(&name, 1, found, "the header `layer,expert,count`"));
         }
     }
-    let mut counts = Vec::new();
+    let before = rows.sorter.len();
     while let Some((number, line)) = lines.next()? {
-        counts.push(parse(Row { path: &name, number }, line, model)?);
+        let Count { layer, expert, count } = parse(Row { path: &name, number }, line, model)?;
+        rows.layers.insert(layer);
+        rows.expert_max = rows.expert_max.max(expert);
+        let [high, low] = halves(number);
+        rows.sorter.push([step, layer.into(), expert.into(), high, low, count])?;
     }
-    if counts.is_empty() {
+    if rows.sorter.len() == before {
         return Err(Error::invalid(name, "whole file", "no rows", "at least one row"));
     }
-    counts.sort_unstable_by_key(|count| (count.layer, count.expert, count.line));
-    let same = |pair: &&[Count]| (pair[0].layer, pair[0].expert) == (pair[1].layer, pair[1].expert);
-    if let Some([first, second]) = counts.windows(2).find(same) {
-        let found = format!(
-            "layer {}, expert {} a second time (first in line {})",
-            first.layer, first.expert, first.line
-        );
-        return Err(line_error(&name, second.line, found, "each layer and expert once"));
-    }
-    Ok(counts)
+    Ok(())
 }
 
 fn parse(row: Row<'_>, line: &str, model: Option<&ModelShape>) -> Result<Count> {
@@ -102,7 +115,6 @@ fn parse(row: Row<'_>, line: &str, model: Option<&ModelShape>) -> Result<Count> 
         layer: row.number("layer", layer, "an absolute layer number")?,
         expert: row.number("expert", expert, &experts)?,
         count: row.number("count", count, &counts)?,
-        line: row.number,
     };
     if parsed.expert > last {
         let found = format!("expert `{}`", parsed.expert);
@@ -115,37 +127,50 @@ fn parse(row: Row<'_>, line: &str, model: Option<&ModelShape>) -> Result<Count> 
     Ok(parsed)
 }
 
-fn build(input: &Input<'_>, steps: &[Vec<Count>]) -> Result<TraceBuilder> {
+fn build(input: &Input<'_>, rows: Rows<'_>) -> Result<TraceBuilder> {
     let (layers, experts, top_k) = match input.model {
         Some(model) => (model.moe_layers.clone(), model.experts, model.top_k),
-        None => {
-            let mut layers: Vec<u16> = steps.iter().flatten().map(|count| count.layer).collect();
-            layers.sort_unstable();
-            layers.dedup();
-            let last = steps.iter().flatten().map(|count| count.expert).max().unwrap_or(0);
-            (layers, last + 1, 1)
-        }
+        None => (rows.layers.into_iter().collect(), rows.expert_max + 1, 1),
     };
-    let given = steps.iter().map(Vec::len).sum();
-    let width = usize::from(experts);
-    check_padding(&shown(&input.paths[0]), [steps.len(), layers.len(), width], given)?;
+    let cells = [input.paths.len(), layers.len(), experts.into()].map(|count| count as u64);
+    check_padding(&shown(&input.paths[0]), cells, rows.sorter.len())?;
     let header = Header::new(ENTRY.name, model_name(input.model), experts, top_k, layers);
-    let mut step = vec![0; header.moe_layers() * width];
-    let mut builder = TraceBuilder::new(header);
-    builder.reserve_counts(steps.len());
-    for counts in steps {
-        step.fill(0);
-        for count in counts {
-            let layers = &builder.header_mut().layers;
-            let ordinal = layers.binary_search(&count.layer).expect("every layer was collected");
-            step[ordinal * width + usize::from(count.expert)] = count.count;
+    let layers = header.layers.clone();
+    let mut builder = input.builder(header);
+    builder.reserve_counts(input.paths.len());
+    let mut table = vec![0; layers.len() * usize::from(experts)];
+    let mut sorted = rows.sorter.sorted()?;
+    let mut before: Option<Sortable> = None;
+    while let Some(row) = sorted.next()? {
+        if let Some(before) = before {
+            check_distinct(input, &before, &row)?;
+            if before[0] != row[0] {
+                builder.push_counts(&table);
+                table.fill(0);
+            }
         }
-        builder.push_counts(&step);
+        let [_, layer, expert, _, _, count] = row;
+        let ordinal = layers.partition_point(|&other| u32::from(other) < layer);
+        table[ordinal * usize::from(experts) + expert as usize] = count;
+        before = Some(row);
     }
+    builder.push_counts(&table);
     if input.model.is_none() {
         let remarks = &mut builder.header_mut().remarks;
         remarks.push("no model was named: layers and experts are those that occur".to_owned());
         remarks.push(super::steps::TOP_K_UNKNOWN.to_owned());
     }
     Ok(builder)
+}
+
+/// Two rows that follow each other in order must not be of one layer and expert of a file.
+fn check_distinct(input: &Input<'_>, first: &Sortable, second: &Sortable) -> Result<()> {
+    let [file, layer, expert, high, low, _] = *second;
+    if first[..3] != second[..3] {
+        return Ok(());
+    }
+    let line = whole([first[3], first[4]]);
+    let found = format!("layer {layer}, expert {expert} a second time (first in line {line})");
+    let path = shown(&input.paths[file as usize]);
+    Err(line_error(&path, whole([high, low]), found, "each layer and expert once"))
 }

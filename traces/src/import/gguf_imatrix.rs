@@ -9,7 +9,7 @@
 //! left out with a remark. Without one, the layers are those that occur.
 //! Refused: `imatrix.dat` (the format before GGUF adds all experts up), GGUF version 1, big-endian
 //! files, a key or tensor twice, other shapes and types, fractions, a dense layer, files without
-//! counts of experts. Only the header and the counts are read.
+//! counts of experts. Only the header and the counts are read; the counts of all files are held.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -160,15 +160,16 @@ fn build(input: &Input<'_>, steps: &[Step], experts: usize) -> Result<TraceBuild
     let occurring: BTreeSet<u16> = steps.iter().flat_map(|s| s.layers.keys()).copied().collect();
     let occurring: Vec<u16> = occurring.into_iter().collect();
     let layers = input.model.map_or_else(|| occurring.clone(), |model| model.moe_layers.clone());
-    let given = steps.iter().map(|step| step.layers.len() * experts).sum();
-    check_padding(&shown(&input.paths[0]), [steps.len(), layers.len(), experts], given)?;
+    let given = steps.iter().map(|step| (step.layers.len() * experts) as u64).sum();
+    let cells = [steps.len(), layers.len(), experts].map(|count| count as u64);
+    check_padding(&shown(&input.paths[0]), cells, given)?;
     let nothing = vec![0; experts];
     let top_k = input.model.map_or(1, |model| model.top_k);
     let experts = u16::try_from(experts).expect("checked with every tensor");
     let mut header = Header::new(ENTRY.name, model_name(input.model), experts, top_k, layers);
     header.remarks = remarks(input, steps, &header.layers, &occurring);
     let layers = header.layers.clone();
-    let mut builder = TraceBuilder::new(header);
+    let mut builder = input.builder(header);
     builder.reserve_counts(steps.len());
     for step in steps {
         for layer in &layers {

@@ -17,6 +17,7 @@ use super::{Entry, Input, Progress, contains, shown};
 use crate::builder::{TokenRow, TraceBuilder};
 use crate::error::{Error, Result};
 use crate::header::Header;
+use crate::spill::Pile;
 use crate::trace::{NO_EXPERT, Phase};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -36,18 +37,24 @@ struct Token {
     layers: Vec<Vec<u16>>,
 }
 
-/// All tokens of all files, lists one after the other.
-#[derive(Default)]
-struct Tokens {
+/// All tokens of all files. How long the longest list is, and which id is the largest, is known
+/// once all were read: until then they lie in piles, which are spilled where they are large.
+struct Tokens<'a> {
+    input: Input<'a>,
     /// Request and position of every token.
-    tokens: Vec<(u32, u32)>,
+    tokens: Pile<[u32; 2]>,
     /// Length of every list, token by token and layer by layer.
-    lengths: Vec<u16>,
-    ids: Vec<u16>,
+    lengths: Pile<u16>,
+    /// The lists, one after the other.
+    ids: Pile<u16>,
+    length_max: u16,
+    id_max: u16,
     /// Lists of every token; 0 before the first.
     layers: usize,
     /// Values of `tok` that no line has.
     gaps: u64,
+    /// A list in the order of its ids.
+    sorted: Vec<u16>,
 }
 
 fn recognise(_: &Path, head: &[u8]) -> bool {
@@ -59,19 +66,29 @@ fn recognise(_: &Path, head: &[u8]) -> bool {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut all = Tokens::default();
+    let mut all = Tokens {
+        input,
+        tokens: Pile::default(),
+        lengths: Pile::default(),
+        ids: Pile::default(),
+        length_max: 0,
+        id_max: 0,
+        layers: 0,
+        gaps: 0,
+        sorted: Vec::new(),
+    };
     let last = input.model.map_or(EXPERT_MAX, |model| model.experts.saturating_sub(1));
     for (request, path) in (0..).zip(input.paths) {
         read_request(path, request, last, &mut all, &progress)?;
     }
-    build(&input, &all)
+    build(&all)
 }
 
 fn read_request(
     path: &Path,
     request: u32,
     last: u16,
-    all: &mut Tokens,
+    all: &mut Tokens<'_>,
     progress: &Progress,
 ) -> Result<()> {
     let name = shown(path);
@@ -94,7 +111,7 @@ fn read_request(
             u32::try_from(token.tok - *first.get_or_insert(token.tok)).map_err(|_| {
                 line_error(&name, number, format!("tok {}", token.tok), "at most 2^32 tokens")
             })?;
-        all.tokens.push((request, position));
+        all.tokens.push(&[[request, position]], all.input.spill)?;
         add_layers(row, &token, last, all)?;
     }
     if first.is_none() {
@@ -103,7 +120,7 @@ fn read_request(
     Ok(())
 }
 
-fn add_layers(row: Row<'_>, token: &Token, last: u16, all: &mut Tokens) -> Result<()> {
+fn add_layers(row: Row<'_>, token: &Token, last: u16, all: &mut Tokens<'_>) -> Result<()> {
     let refuse =
         |found: String, expected: String| Err(line_error(row.path, row.number, found, expected));
     let layers = token.layers.len();
@@ -112,19 +129,21 @@ fn add_layers(row: Row<'_>, token: &Token, last: u16, all: &mut Tokens) -> Resul
         return refuse(format!("{layers} layers"), format!("{expected} layers"));
     }
     all.layers = layers;
-    let mut sorted = Vec::new();
     for (layer, ids) in token.layers.iter().enumerate() {
         if let Some(id) = ids.iter().find(|&&id| id > last) {
             return refuse(format!("expert {id} in layer {layer}"), format!("0 to {last}"));
         }
-        sorted.clone_from(ids);
-        sorted.sort_unstable();
-        if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        all.sorted.clone_from(ids);
+        all.sorted.sort_unstable();
+        if let Some(pair) = all.sorted.windows(2).find(|pair| pair[0] == pair[1]) {
             let found = format!("expert {} twice in layer {layer}", pair[0]);
             return refuse(found, "distinct experts".into());
         }
-        all.lengths.push(u16::try_from(ids.len()).expect("distinct 16-bit ids"));
-        all.ids.extend_from_slice(ids);
+        let length = u16::try_from(ids.len()).expect("distinct 16-bit ids");
+        all.length_max = all.length_max.max(length);
+        all.id_max = all.id_max.max(all.sorted.last().copied().unwrap_or(0));
+        all.lengths.push(&[length], all.input.spill)?;
+        all.ids.push(ids, all.input.spill)?;
     }
     Ok(())
 }
@@ -137,13 +156,14 @@ fn json_error(row: Row<'_>, error: &serde_json::Error) -> Error {
     Error::invalid(row.path, place, found, SHAPE)
 }
 
-fn build(input: &Input<'_>, all: &Tokens) -> Result<TraceBuilder> {
+fn build(all: &Tokens<'_>) -> Result<TraceBuilder> {
+    let input = &all.input;
     let path = shown(&input.paths[0]);
-    let top_k = all.lengths.iter().copied().max().unwrap_or(0);
+    let top_k = all.length_max;
     if top_k == 0 {
         return Err(Error::invalid(path, "whole recording", "no expert", "at least one expert"));
     }
-    check_padding(&path, [all.tokens.len(), all.layers, usize::from(top_k)], all.ids.len())?;
+    check_padding(&path, [all.tokens.len(), all.layers as u64, top_k.into()], all.ids.len())?;
     let mut remarks = Vec::new();
     let (layers, experts) = match input.model {
         Some(model) if model.moe_layers.len() == all.layers => {
@@ -159,7 +179,7 @@ fn build(input: &Input<'_>, all: &Tokens) -> Result<TraceBuilder> {
             return Err(Error::invalid(path, "line 1", format!("{} layers", all.layers), expected));
         }
         None => {
-            let last = all.ids.iter().copied().max().unwrap_or(0);
+            let last = all.id_max;
             remarks.push(format!(
                 "no model was named: experts reach to the largest id, {last}, and layers are \
                  numbered from 0"
@@ -176,31 +196,25 @@ fn build(input: &Input<'_>, all: &Tokens) -> Result<TraceBuilder> {
     }
     let mut header = Header::new(ENTRY.name, model_name(input.model), experts, top_k, layers);
     header.remarks = remarks;
-    Ok(fill(header, all))
+    fill(header, all)
 }
 
-fn fill(header: Header, all: &Tokens) -> TraceBuilder {
+fn fill(header: Header, all: &Tokens<'_>) -> Result<TraceBuilder> {
     let k = usize::from(header.top_k);
-    let mut builder = TraceBuilder::new(header);
+    let mut builder = all.input.builder(header);
     let mut row = builder.empty_row();
-    let mut ids = all.ids.as_slice();
-    let lengths = all.lengths.chunks_exact(all.layers);
-    for ((step, &(request, position)), lengths) in (0..).zip(&all.tokens).zip(lengths) {
+    let (mut tokens, mut lengths, mut ids) =
+        (all.tokens.reader(), all.lengths.reader(), all.ids.reader());
+    for step in (0..).take(usize::try_from(all.tokens.len()).unwrap_or(usize::MAX)) {
+        let [request, position] = tokens.take(1)?[0];
         row.fill(NO_EXPERT);
-        for (cell, &length) in row.chunks_exact_mut(k).zip(lengths) {
-            let (chosen, rest) = ids.split_at(usize::from(length));
-            cell[..chosen.len()].copy_from_slice(chosen);
-            ids = rest;
+        for (cell, &length) in row.chunks_exact_mut(k).zip(lengths.take(all.layers)?) {
+            let length = usize::from(length);
+            cell[..length].copy_from_slice(ids.take(length)?);
         }
         let phase = Phase::Decode;
-        builder.push_token(TokenRow {
-            request,
-            position,
-            step,
-            phase,
-            experts: &row,
-            weights: None,
-        });
+        let row = TokenRow { request, position, step, phase, experts: &row, weights: None };
+        builder.push_token(row);
     }
-    builder
+    Ok(builder)
 }

@@ -10,11 +10,11 @@
 //! Refused: another version, layers or experts that disagree with the preamble or the model, a
 //! slot or expert twice in one cell, a negative position, a phase other than 0 and 1.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use self::preamble::{Columns, Preamble};
 use super::shape::{check_padding, span};
+use super::sorter::{Sorter, halves, whole};
 use super::text::{Lines, Row, line_error, short};
 use super::{Entry, Input, Progress, shown};
 use crate::builder::{TokenRow, TraceBuilder};
@@ -38,44 +38,60 @@ fn recognise(_: &Path, head: &[u8]) -> bool {
 
 /// One parsed row.
 struct Routed {
-    /// File, turn, phase and context position: what tells tokens apart.
     token: Token,
-    layer: usize,
-    slot: usize,
+    layer: u16,
+    slot: u16,
     expert: u16,
     weight: f32,
     dropped: bool,
 }
 
-/// Ordered as the tokens were computed.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Token {
-    file: usize,
-    turn: u32,
-    phase: u8,
-    position: u32,
+/// File, turn, phase and context position: what tells tokens apart, ordered as they were
+/// computed.
+type Token = [u32; 4];
+
+/// A row as it is sorted: the token; layer and slot; both halves of the line number; expert and
+/// whether it was dropped; the bits of the weight.
+type Sortable = [u32; 9];
+
+impl Routed {
+    fn sortable(&self, line: u64) -> Sortable {
+        let [file, turn, phase, position] = self.token;
+        let cell = u32::from(self.layer) << 16 | u32::from(self.slot);
+        let choice = u32::from(self.expert) << 1 | u32::from(self.dropped);
+        let [high, low] = halves(line);
+        [file, turn, phase, position, cell, high, low, choice, self.weight.to_bits()]
+    }
+
+    /// The row and its line.
+    fn from_sortable(row: &Sortable) -> (Self, u64) {
+        let &[file, turn, phase, position, cell, high, low, choice, weight] = row;
+        let low_half = |bits: u32| (bits & 0xffff) as u16;
+        let routed = Self {
+            token: [file, turn, phase, position],
+            layer: low_half(cell >> 16),
+            slot: low_half(cell),
+            expert: low_half(choice >> 1),
+            weight: f32::from_bits(weight),
+            dropped: choice & 1 == 1,
+        };
+        (routed, whole([high, low]))
+    }
 }
 
-/// All tokens of all files.
-#[derive(Default)]
-struct Cells {
-    /// Row of every token in `experts` and `weights`.
-    tokens: BTreeMap<Token, usize>,
-    /// `[T, M, k]`.
-    experts: Vec<u16>,
-    /// `[T, M, k]`; 0 where there is no expert.
-    weights: Vec<f32>,
+/// All rows of all files, of which the engine writes those of a prompt layer by layer.
+struct Rows<'a> {
+    sorter: Sorter<'a, Sortable>,
     unweighted: u64,
     dropped: u64,
-    routed: usize,
 }
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
     let mut first: Option<Preamble> = None;
-    let mut cells = Cells::default();
+    let mut rows = Rows { sorter: Sorter::new(input.spill), unweighted: 0, dropped: 0 };
     let mut ignored = Vec::new();
-    for (file, path) in input.paths.iter().enumerate() {
+    for (file, path) in (0..).zip(input.paths) {
         let name = shown(path);
         let mut lines = Lines::open(path, &progress)?;
         let (preamble, columns) = preamble::read(&name, &mut lines)?;
@@ -84,20 +100,22 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
             let expected = format!("the same facts as in {}", shown(&input.paths[0]));
             return Err(Error::invalid(name, "preamble", "another model or shape", expected));
         }
-        let before = cells.tokens.len();
+        let before = rows.sorter.len();
         while let Some((number, line)) = lines.next()? {
             let row = Row { path: &name, number };
             let routed = parse(row, line, file, &preamble, &columns)?;
-            cells.add(row, &routed, &preamble)?;
+            rows.unweighted += u64::from(routed.weight.is_nan());
+            rows.dropped += u64::from(routed.dropped);
+            rows.sorter.push(routed.sortable(number))?;
         }
-        if cells.tokens.len() == before {
+        if rows.sorter.len() == before {
             return Err(Error::invalid(name, "whole file", "no rows", "at least one row"));
         }
         first.get_or_insert(preamble);
         ignored = columns.ignored;
     }
     let Some(preamble) = first else { unreachable!("`read` is given at least one file") };
-    Ok(build(&input, &preamble, &cells, &ignored))
+    build(&input, &preamble, rows, &ignored)
 }
 
 fn check_model(path: &str, preamble: &Preamble, input: &Input<'_>) -> Result<()> {
@@ -117,7 +135,7 @@ fn check_model(path: &str, preamble: &Preamble, input: &Input<'_>) -> Result<()>
 fn parse(
     row: Row<'_>,
     line: &str,
-    file: usize,
+    file: u32,
     preamble: &Preamble,
     columns: &Columns,
 ) -> Result<Routed> {
@@ -127,11 +145,12 @@ fn parse(
         return Err(line_error(row.path, row.number, found, format!("{} fields", columns.count)));
     }
     let below = |column: &str, text: &str, limit: u16| -> Result<u16> {
-        let expected = format!("an integer below {limit}");
-        let value: u16 = row.number(column, text, &expected)?;
-        if value < limit {
+        let value = text.trim_ascii().parse().ok().filter(|&value: &u16| value < limit);
+        if let Some(value) = value {
             return Ok(value);
         }
+        let expected = format!("an integer below {limit}");
+        let value: u16 = row.number(column, text, &expected)?;
         Err(line_error(row.path, row.number, format!("{column} {value}"), expected))
     };
     let layer = below("layer", fields[columns.layer], preamble.hidden_layers)?;
@@ -139,7 +158,7 @@ fn parse(
         let expected = format!("a layer with experts: {}", span(&preamble.layers));
         line_error(row.path, row.number, format!("layer {layer}"), expected)
     })?;
-    let phase = u8::try_from(below("phase", fields[columns.phase], 2)?).expect("below 2");
+    let phase = below("phase", fields[columns.phase], 2)?;
     let weight = match columns.weight.map(|at| fields[at]) {
         Some(text) => row.number::<f32>("weight", text, "a number or nan")?,
         None => f32::NAN,
@@ -150,131 +169,173 @@ fn parse(
     }
     let dropped = columns.dropped.map_or(Ok(0), |at| below("dropped", fields[at], 2))?;
     Ok(Routed {
-        token: Token {
+        token: [
             file,
-            turn: row.number("turn", fields[columns.turn], "an integer from 0")?,
-            phase,
-            position: row.number("step", fields[columns.step], "a position from 0")?,
-        },
-        layer: ordinal,
-        slot: usize::from(below("slot", fields[columns.slot], preamble.top_k)?),
+            row.number("turn", fields[columns.turn], "an integer from 0")?,
+            phase.into(),
+            row.number("step", fields[columns.step], "a position from 0")?,
+        ],
+        layer: u16::try_from(ordinal).expect("fewer than hidden layers"),
+        slot: below("slot", fields[columns.slot], preamble.top_k)?,
         expert: below("expert", fields[columns.expert], preamble.experts)?,
         weight,
         dropped: dropped == 1,
     })
 }
 
-impl Cells {
-    fn add(&mut self, row: Row<'_>, routed: &Routed, preamble: &Preamble) -> Result<()> {
-        let k = usize::from(preamble.top_k);
-        let width = preamble.layers.len() * k;
-        let next = self.tokens.len();
-        self.routed += 1;
-        let token = *self.tokens.entry(routed.token).or_insert(next);
-        if token == next {
-            check_padding(row.path, [next + 1, preamble.layers.len(), k], self.routed)?;
-            self.experts.resize((next + 1) * width, NO_EXPERT);
-            self.weights.resize((next + 1) * width, 0.0);
+/// Pushes tokens, whose rows come in order.
+struct Fill<'a> {
+    input: &'a Input<'a>,
+    builder: TraceBuilder,
+    top_k: usize,
+    weighted: bool,
+    /// The token whose rows are being added.
+    token: Option<Token>,
+    /// `[M, k]` of that token; the line of each is for errors.
+    experts: Vec<u16>,
+    weights: Vec<f32>,
+    lines: Vec<u64>,
+    /// Token that was pushed last, its request and step, and the first position of its turn.
+    before: Option<Token>,
+    request: u32,
+    step: u32,
+    first: u32,
+    tokens: u64,
+    /// Turns that do not begin at position 0.
+    continued: u64,
+    /// (token, layer) pairs that hold no expert, and those that hold some but fewer than `k`.
+    absent: u64,
+    partial: u64,
+}
+
+impl Fill<'_> {
+    fn add(&mut self, routed: &Routed, line: u64) -> Result<()> {
+        let slot = usize::from(routed.slot);
+        let start = usize::from(routed.layer) * self.top_k;
+        let cell = &self.experts[start..start + self.top_k];
+        let refuse = |line: u64, found: String, expected: &str| {
+            let path = shown(&self.input.paths[routed.token[0] as usize]);
+            Err(line_error(&path, line, found, expected))
+        };
+        if cell[slot] != NO_EXPERT {
+            let found = format!("slot {slot} of one token and layer twice");
+            return refuse(line, found, "each slot once");
         }
-        let start = token * width + routed.layer * k;
-        let cell = &mut self.experts[start..start + k];
-        if cell[routed.slot] != NO_EXPERT {
-            let found = format!("slot {} of one token and layer twice", routed.slot);
-            return Err(line_error(row.path, row.number, found, "each slot once"));
-        }
-        if cell.contains(&routed.expert) {
+        if let Some(other) = cell.iter().position(|&id| id == routed.expert) {
             let found = format!("expert {} twice in one token and layer", routed.expert);
-            return Err(line_error(row.path, row.number, found, "distinct experts"));
+            return refuse(line.max(self.lines[start + other]), found, "distinct experts");
         }
-        cell[routed.slot] = routed.expert;
-        self.weights[start + routed.slot] = routed.weight;
-        self.unweighted += u64::from(routed.weight.is_nan());
-        self.dropped += u64::from(routed.dropped);
+        self.experts[start + slot] = routed.expert;
+        self.weights[start + slot] = routed.weight;
+        self.lines[start + slot] = line;
         Ok(())
     }
 
-    /// Cells (token, layer) that hold no expert, and those that hold some but fewer than `k`.
-    fn absent_and_partial(&self, k: usize) -> (usize, usize) {
-        let filled = |cell: &[u16]| cell.iter().filter(|&&id| id != NO_EXPERT).count();
-        let cells = self.experts.chunks_exact(k).map(filled);
-        cells.fold((0, 0), |(absent, partial), count| {
-            (absent + usize::from(count == 0), partial + usize::from(count > 0 && count < k))
-        })
+    /// Pushes the token that was added.
+    fn end_token(&mut self) {
+        let Some(token) = self.token.take() else { return };
+        let [_, _, phase, position] = token;
+        let same_turn = self.before.is_some_and(|before| before[..2] == token[..2]);
+        if !same_turn {
+            self.first = position;
+            self.continued += u64::from(position > 0);
+        }
+        if self.before.is_some() {
+            self.request += u32::from(!same_turn);
+            let same_pass = same_turn && phase == 0;
+            self.step += u32::from(!same_pass);
+        }
+        self.before = Some(token);
+        self.builder.push_token(TokenRow {
+            request: self.request,
+            position: position.saturating_sub(self.first),
+            step: self.step,
+            phase: if phase == 0 { Phase::Prefill } else { Phase::Decode },
+            experts: &self.experts,
+            weights: self.weighted.then_some(&self.weights),
+        });
+        for cell in self.experts.chunks_exact(self.top_k) {
+            let filled = cell.iter().filter(|&&id| id != NO_EXPERT).count();
+            self.absent += u64::from(filled == 0);
+            self.partial += u64::from(filled > 0 && filled < self.top_k);
+        }
+        self.experts.fill(NO_EXPERT);
+        self.weights.fill(0.0);
     }
 }
 
 fn build(
     input: &Input<'_>,
     preamble: &Preamble,
-    cells: &Cells,
+    rows: Rows<'_>,
     ignored: &[String],
-) -> TraceBuilder {
-    let (experts, top_k) = (preamble.experts, preamble.top_k);
-    let layers = preamble.layers.clone();
-    let width = layers.len() * usize::from(top_k);
-    let mut builder =
-        TraceBuilder::new(Header::new(ENTRY.name, &preamble.model, experts, top_k, layers));
-    let (mut request, mut step, mut first) = (0, 0, 0);
-    let mut before: Option<Token> = None;
-    let mut continued = 0;
-    for (&token, &row) in &cells.tokens {
-        let same_turn = before.is_some_and(|b| (b.file, b.turn) == (token.file, token.turn));
-        if !same_turn {
-            first = token.position;
-            continued += u64::from(first > 0);
+) -> Result<TraceBuilder> {
+    let Preamble { experts, top_k, .. } = *preamble;
+    let (path, layers) = (shown(&input.paths[0]), preamble.layers.len());
+    let given = rows.sorter.len();
+    let padded = |tokens: u64| check_padding(&path, [tokens, layers as u64, top_k.into()], given);
+    padded(1)?;
+    let header = Header::new(ENTRY.name, &preamble.model, experts, top_k, preamble.layers.clone());
+    let width = layers * usize::from(top_k);
+    let mut fill = Fill {
+        input,
+        builder: input.builder(header),
+        top_k: top_k.into(),
+        weighted: rows.unweighted == 0,
+        token: None,
+        experts: vec![NO_EXPERT; width],
+        weights: vec![0.0; width],
+        lines: vec![0; width],
+        before: None,
+        request: 0,
+        step: 0,
+        first: 0,
+        tokens: 0,
+        continued: 0,
+        absent: 0,
+        partial: 0,
+    };
+    let mut sorted = rows.sorter.sorted()?;
+    while let Some(row) = sorted.next()? {
+        let (routed, line) = Routed::from_sortable(&row);
+        if fill.token != Some(routed.token) {
+            fill.end_token();
+            fill.token = Some(routed.token);
+            fill.tokens += 1;
+            padded(fill.tokens)?;
         }
-        if before.is_some() {
-            request += u32::from(!same_turn);
-            let same_pass = same_turn && token.phase == 0;
-            step += u32::from(!same_pass);
-        }
-        before = Some(token);
-        let range = row * width..(row + 1) * width;
-        builder.push_token(TokenRow {
-            request,
-            position: token.position.saturating_sub(first),
-            step,
-            phase: if token.phase == 0 { Phase::Prefill } else { Phase::Decode },
-            experts: &cells.experts[range.clone()],
-            weights: (cells.unweighted == 0).then(|| &cells.weights[range]),
-        });
+        fill.add(&routed, line)?;
     }
-    builder.header_mut().remarks = remarks(input, preamble, cells, continued, ignored);
-    builder
+    fill.end_token();
+    let remarks = remarks(&fill, preamble, (rows.unweighted, rows.dropped), ignored);
+    fill.builder.header_mut().remarks = remarks;
+    Ok(fill.builder)
 }
 
 fn remarks(
-    input: &Input<'_>,
+    fill: &Fill<'_>,
     preamble: &Preamble,
-    cells: &Cells,
-    continued: u64,
+    (unweighted, dropped): (u64, u64),
     ignored: &[String],
 ) -> Vec<String> {
     let k = preamble.top_k;
     let mut remarks = Vec::new();
-    if let Some(model) = input.model.filter(|model| model.top_k != k) {
+    if let Some(model) = fill.input.model.filter(|model| model.top_k != k) {
         remarks.push(format!("top-k is {k} as recorded; {} has {}", model.name, model.top_k));
     }
-    let (absent, partial) = cells.absent_and_partial(usize::from(k));
-    if absent > 0 {
-        remarks.push(format!("{absent} (token, layer) pairs are absent and hold no expert"));
-    }
-    if partial > 0 {
-        remarks.push(format!("{partial} (token, layer) pairs hold fewer than {k} experts"));
-    }
-    if cells.unweighted > 0 {
-        let count = cells.unweighted;
-        remarks.push(format!("{count} rows have no gate weight, so none is kept"));
-    }
-    if cells.dropped > 0 {
-        let count = cells.dropped;
-        remarks.push(format!("{count} rows were routed but dropped by the engine; they are kept"));
-    }
-    if continued > 0 {
-        remarks.push(format!(
-            "{continued} turns continue a conversation; positions count from their first new token"
-        ));
-    }
+    let mut counted = |count: u64, text: &str| {
+        if count > 0 {
+            remarks.push(format!("{count} {text}"));
+        }
+    };
+    counted(fill.absent, "(token, layer) pairs are absent and hold no expert");
+    counted(fill.partial, &format!("(token, layer) pairs hold fewer than {k} experts"));
+    counted(unweighted, "rows have no gate weight, so none is kept");
+    counted(dropped, "rows were routed but dropped by the engine; they are kept");
+    counted(
+        fill.continued,
+        "turns continue a conversation; positions count from their first new token",
+    );
     if !ignored.is_empty() {
         remarks.push(format!("columns that are not kept: {}", ignored.join(", ")));
     }

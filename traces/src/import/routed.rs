@@ -4,6 +4,9 @@
 //! They fill a buffer of zeros, so k zeros (k > 1) are no choice but a cell that was never
 //! written: in a dense layer, or of a token that was not computed. Such cells hold no expert, nor
 //! do ids of -1; both are counted.
+//!
+//! Which layers hold experts, and the steps of generated tokens, are known once all requests were
+//! read: until then the ids lie in a pile, which is spilled where it is large.
 
 use moecast_profiles::model::ModelShape;
 
@@ -13,6 +16,7 @@ use super::{Input, shown};
 use crate::builder::{TokenRow, TraceBuilder};
 use crate::error::{Error, Result};
 use crate::header::Header;
+use crate::spill::Pile;
 use crate::trace::{NO_EXPERT, Phase};
 
 /// One request.
@@ -20,8 +24,14 @@ struct Request {
     tokens: u32,
     /// Leading tokens that are the prompt, where the source tells.
     prompt: Option<u32>,
-    /// `[tokens, held, k]`
-    ids: Vec<u16>,
+    /// Its first row in the pile.
+    start: u64,
+}
+
+impl Request {
+    fn prompt(&self) -> u32 {
+        self.prompt.unwrap_or(self.tokens)
+    }
 }
 
 /// All requests so far.
@@ -33,6 +43,11 @@ pub(super) struct Requests<'a> {
     /// Layers of the arrays whose ids are kept: the model's, or all.
     held: Vec<usize>,
     requests: Vec<Request>,
+    /// `[tokens, held, k]` ids of all requests, and how many tokens they are.
+    ids: Pile<u16>,
+    tokens: u64,
+    /// `[held, k]` ids of the token that is being added.
+    row: Vec<u16>,
     /// Per layer of `held`: cells that hold an expert, and cells of zeros only.
     chosen: Vec<u64>,
     zeros: Vec<u64>,
@@ -50,6 +65,9 @@ impl<'a> Requests<'a> {
             shape: None,
             held: Vec::new(),
             requests: Vec::new(),
+            ids: Pile::default(),
+            tokens: 0,
+            row: Vec::new(),
             chosen: Vec::new(),
             zeros: Vec::new(),
             unset: 0,
@@ -81,26 +99,26 @@ impl<'a> Requests<'a> {
         }
         let tokens = u32::try_from(tokens)
             .map_err(|_| source.invalid("shape", format!("{tokens} tokens"), "less than 2^32"))?;
-        self.requests.push(Request { tokens, prompt, ids: Vec::new() });
+        self.requests.push(Request { tokens, prompt, start: self.tokens });
         Ok(())
     }
 
     /// Adds the ids `[layers, k]` of the next token of the request that was opened last.
     pub(super) fn token(&mut self, source: Source<'_>, ids: &[i64]) -> Result<()> {
         let [_, k] = self.shape.expect("a request is open");
-        let request = self.requests.last_mut().expect("a request is open");
         let last = self.input.model.map_or(EXPERT_MAX, |model| model.experts.saturating_sub(1));
+        self.row.clear();
         for (at, &layer) in self.held.iter().enumerate() {
             let cell = &ids[layer * k..(layer + 1) * k];
             if k > 1 && cell.iter().all(|&id| id == 0) {
-                request.ids.extend(std::iter::repeat_n(NO_EXPERT, k));
+                self.row.extend(std::iter::repeat_n(NO_EXPERT, k));
                 self.zeros[at] += 1;
                 continue;
             }
-            let start = request.ids.len();
+            let start = self.row.len();
             for &id in cell {
                 let expert = match u16::try_from(id) {
-                    Ok(id) if id <= last && !request.ids[start..].contains(&id) => {
+                    Ok(id) if id <= last && !self.row[start..].contains(&id) => {
                         self.expert_max = self.expert_max.max(id);
                         id
                     }
@@ -110,20 +128,25 @@ impl<'a> Requests<'a> {
                     }
                     found => {
                         let twice = found.is_ok_and(|id| id <= last);
-                        let token = start / (self.held.len() * k);
-                        let place = format!("token {token}, layer {layer}");
-                        return Err(if twice {
-                            source.invalid(&place, format!("expert {id} twice"), "distinct experts")
-                        } else {
-                            source.invalid(&place, format!("expert {id}"), format!("0 to {last}"))
-                        });
+                        return Err(self.wrong_id(source, layer, id, twice, last));
                     }
                 };
-                request.ids.push(expert);
+                self.row.push(expert);
             }
-            self.chosen[at] += u64::from(request.ids[start..].iter().any(|&id| id != NO_EXPERT));
+            self.chosen[at] += u64::from(self.row[start..].iter().any(|&id| id != NO_EXPERT));
         }
-        Ok(())
+        self.tokens += 1;
+        self.ids.push(&self.row, self.input.spill)
+    }
+
+    /// An id of the token that is being added is out of range, or there a second time.
+    fn wrong_id(&self, source: Source<'_>, layer: usize, id: i64, twice: bool, last: u16) -> Error {
+        let request = self.requests.last().expect("a request is open");
+        let place = format!("token {}, layer {layer}", self.tokens - request.start);
+        if twice {
+            return source.invalid(&place, format!("expert {id} twice"), "distinct experts");
+        }
+        source.invalid(&place, format!("expert {id}"), format!("0 to {last}"))
     }
 
     /// The trace: each request's prompt, or all of a request whose prompt is not known, is one
@@ -151,17 +174,16 @@ impl<'a> Requests<'a> {
         let name = model_name(self.input.model);
         let mut header = Header::new(self.importer, name, experts, top_k, layers);
         header.remarks = self.remarks(&kept);
-        let mut builder = TraceBuilder::new(header);
-        self.fill(&mut builder, &kept);
+        let mut builder = self.input.builder(header);
+        self.fill(&mut builder, &kept)?;
         Ok(builder)
     }
 
-    fn fill(&mut self, builder: &mut TraceBuilder, kept: &[usize]) {
+    fn fill(&self, builder: &mut TraceBuilder, kept: &[usize]) -> Result<()> {
         let k = usize::from(builder.header_mut().top_k);
         let width = self.held.len() * k;
         let mut row = builder.empty_row();
-        let mut push = |ids: &[u16], request, position, step, phase| {
-            let token = &ids[position as usize * width..][..width];
+        let mut push = |token: &[u16], request, position, step, phase| {
             for (cell, &at) in row.chunks_exact_mut(k).zip(kept) {
                 cell.copy_from_slice(&token[at * k..(at + 1) * k]);
             }
@@ -170,28 +192,31 @@ impl<'a> Requests<'a> {
             builder.push_token(row);
         };
         let mut step = 0;
-        for (number, request) in (0..).zip(&mut self.requests) {
-            let prompt = request.prompt.unwrap_or(request.tokens);
-            for position in 0..prompt {
-                push(&request.ids, number, position, step, Phase::Prefill);
+        let mut ids = self.ids.reader();
+        for (number, request) in (0..).zip(&self.requests) {
+            for position in 0..request.tokens {
+                let token = ids.take(width)?;
+                if position < request.prompt() {
+                    push(token, number, position, step, Phase::Prefill);
+                }
             }
-            step += u32::from(prompt > 0);
-            if prompt == request.tokens {
-                request.ids = Vec::new();
-            }
+            step += u32::from(request.prompt() > 0);
         }
-        let generated =
-            |request: &Request| request.tokens - request.prompt.unwrap_or(request.tokens);
+        let generated = |request: &Request| request.tokens - request.prompt();
         let longest = self.requests.iter().map(generated).max().unwrap_or(0);
+        let mut token = vec![0; width];
         for index in 0..longest {
             for (number, request) in (0..).zip(&self.requests) {
                 if index < generated(request) {
-                    let position = request.tokens - generated(request) + index;
-                    push(&request.ids, number, position, step, Phase::Decode);
+                    let position = request.prompt() + index;
+                    let row = request.start + u64::from(position);
+                    self.ids.read(row * width as u64, &mut token)?;
+                    push(&token, number, position, step, Phase::Decode);
                 }
             }
             step += 1;
         }
+        Ok(())
     }
 
     fn remarks(&self, kept: &[usize]) -> Vec<String> {

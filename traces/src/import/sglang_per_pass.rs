@@ -75,20 +75,16 @@ struct Recording {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut archives = Vec::new();
     let mut recording = Recording::default();
-    for (file, path) in input.paths.iter().enumerate() {
-        let mut archive = Archive::open(path, &progress)?;
-        recording.add_file(&mut archive, file)?;
-        archives.push(archive);
-    }
+    let add = |archive: &mut Archive<'_>, file| recording.add_file(archive, file);
+    let mut archives = Archive::open_all(input.paths, &progress, add)?;
     let path = super::shown(&input.paths[0]);
     let passes: BTreeSet<u64> = recording.records.keys().map(|id| id.pass).collect();
     recording.check_total(&path, &archives)?;
     let [layers, slots, experts] = recording.sizes(&path, &input)?;
     let table = Table {
         importer: ENTRY.name,
-        model: input.model,
+        input,
         path: &path,
         tensor: COUNTS,
         shape: [passes.len(), layers, experts],

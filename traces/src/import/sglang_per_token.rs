@@ -10,10 +10,13 @@
 //! tokens and experts equal those of another rank in the pass is left out and counted.
 //! Refused: other keys, other forward modes than extend, decode, mixed and idle, a record twice,
 //! maps or shapes that differ, slots out of range, one expert twice in a cell (the map changed
-//! during the recording), tokens in a dense layer of the model.
+//! during the recording), tokens in a dense layer of the model, records of more than 2^26 ids. One
+//! record is held at a time: its layers lie one after the other, and a trace wants its tokens so.
 
 use std::collections::BTreeSet;
 use std::path::Path;
+
+use sha2::{Digest, Sha256};
 
 use self::identity::{Requests, Sequence};
 use self::records::{Record, Recording};
@@ -47,13 +50,9 @@ fn recognise(_: &Path, head: &[u8]) -> bool {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut archives = Vec::new();
     let mut recording = Recording::default();
-    for (file, path) in input.paths.iter().enumerate() {
-        let mut archive = Archive::open(path, &progress)?;
-        recording.add_file(&mut archive, file)?;
-        archives.push(archive);
-    }
+    let add = |archive: &mut Archive<'_>, file| recording.add_file(archive, file);
+    let mut archives = Archive::open_all(input.paths, &progress, add)?;
     if recording.records.is_empty() {
         let path = shown(&input.paths[0]);
         return Err(Error::invalid(path, "key `records`", "an empty list", "forward passes"));
@@ -61,7 +60,7 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let survey = survey(&recording, &mut archives)?;
     let header = header(&input, &recording, &survey)?;
     progress.restart();
-    fill(TraceBuilder::new(header), &recording, &mut archives)
+    fill(input.builder(header), &recording, &mut archives)
 }
 
 /// What is known after all ids were looked at once.
@@ -76,22 +75,27 @@ fn survey(recording: &Recording, archives: &mut [Archive<'_>]) -> Result<Survey>
     let [layers, slots] = recording.shape;
     let mut survey = Survey { used: vec![false; layers], top_k: 0 };
     for record in recording.records.values() {
-        let ids = archives[record.file].read_ids(&record.tensor, IDS)?;
         let [_, tokens, columns] = record.shape;
-        for (cell, ids) in ids.chunks_exact(columns).enumerate() {
-            let (layer, token) = (cell / tokens, cell % tokens);
-            if let Some(id) = ids.iter().find(|&&id| id < -1 || id >= slots as i64) {
-                let place = format!("{}, layer {layer}, token {token}", record.place);
-                let expected = format!("-1 to {}, the slots", slots - 1);
-                let path = archives[record.file].path();
-                return Err(Error::invalid(path, place, format!("slot {id}"), expected));
+        let archive = &mut archives[record.file];
+        let path = archive.path().to_owned();
+        let mut cell = 0;
+        archive.each_ids(&record.tensor, IDS, columns, |ids| {
+            for ids in ids.chunks_exact(columns) {
+                let (layer, token) = (cell / tokens, cell % tokens);
+                cell += 1;
+                if let Some(id) = ids.iter().find(|&&id| id < -1 || id >= slots as i64) {
+                    let place = format!("{}, layer {layer}, token {token}", record.place);
+                    let expected = format!("-1 to {}, the slots", slots - 1);
+                    return Err(Error::invalid(&path, place, format!("slot {id}"), expected));
+                }
+                let chosen = ids.iter().filter(|&&id| id >= 0).count();
+                if chosen > 0 && token < record.tokens() {
+                    survey.used[layer] = true;
+                    survey.top_k = survey.top_k.max(chosen);
+                }
             }
-            let chosen = ids.iter().filter(|&&id| id >= 0).count();
-            if chosen > 0 && token < record.tokens() {
-                survey.used[layer] = true;
-                survey.top_k = survey.top_k.max(chosen);
-            }
-        }
+            Ok(())
+        })?;
     }
     Ok(survey)
 }
@@ -150,15 +154,6 @@ fn header(input: &Input<'_>, recording: &Recording, survey: &Survey) -> Result<H
     Ok(header)
 }
 
-/// The tokens of one record, ready to be pushed.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Tokens<'a> {
-    inputs: &'a [u64],
-    positions: &'a [u32],
-    /// `[tokens, M, k]`
-    rows: Vec<u16>,
-}
-
 #[derive(Default)]
 struct Counts {
     twins: u64,
@@ -181,12 +176,8 @@ fn fill(
     for (step, pass) in (0..).zip(passes) {
         let mut before = BTreeSet::new();
         for (id, record) in pass {
-            let tokens = Tokens {
-                inputs: &record.inputs[..record.tokens()],
-                positions: &record.positions[..record.tokens()],
-                rows: rows(&header, recording, record, &mut archives[record.file])?,
-            };
-            if !tokens.positions.is_empty() && before.contains(&tokens) {
+            let rows = rows(&header, recording, record, &mut archives[record.file])?;
+            if record.tokens() > 0 && pass.len() > 1 && !before.insert(digest(record, &rows)) {
                 counts.twins += 1;
                 continue;
             }
@@ -196,7 +187,7 @@ fn fill(
             let each = ids.iter().zip(&sequences).flat_map(|(&request, sequence)| {
                 (0..sequence.length).map(move |at| (request, sequence, at))
             });
-            for ((request, sequence, at), experts) in each.zip(tokens.rows.chunks_exact(width)) {
+            for ((request, sequence, at), experts) in each.zip(rows.chunks_exact(width)) {
                 let (position, phase) = (sequence.start + at, phase(sequence));
                 let row = TokenRow { request, position, step, phase, experts, weights: None };
                 builder.push_token(row);
@@ -204,7 +195,6 @@ fn fill(
                 counts.holes +=
                     cells.filter(|cell| cell.iter().all(|&id| id == NO_EXPERT)).count() as u64;
             }
-            before.insert(tokens);
         }
     }
     let remarks = remarks(&counts, &requests, &records_per_pass(recording));
@@ -230,28 +220,50 @@ fn rows(
     archive: &mut Archive<'_>,
 ) -> Result<Vec<u16>> {
     let [_, tokens, columns] = record.shape;
-    let [_, slots] = recording.shape;
-    let ids = archive.read_ids(&record.tensor, IDS)?;
+    let [layers, slots] = recording.shape;
     let k = usize::from(header.top_k);
+    let ordinals: Vec<Option<usize>> = (0..layers)
+        .map(|layer| header.layers.iter().position(|&kept| usize::from(kept) == layer))
+        .collect();
     let mut rows = vec![NO_EXPERT; record.tokens() * header.moe_layers() * k];
-    for (cell, into) in rows.chunks_exact_mut(k).enumerate() {
-        let (token, layer) = (cell / header.moe_layers(), cell % header.moe_layers());
-        let layer = usize::from(header.layers[layer]);
-        let start = (layer * tokens + token) * columns;
-        let chosen = ids[start..start + columns].iter().filter_map(|&id| usize::try_from(id).ok());
-        let mut seen = BTreeSet::new();
-        for (slot, into) in chosen.zip(into) {
-            let expert = recording.map[layer * slots + slot];
-            if !seen.insert(expert) {
-                let place = format!("{}, layer {layer}, token {token}", record.place);
-                let found = format!("expert {expert} twice");
-                let expected = "distinct experts: was the recording stopped before a rebalance?";
-                return Err(Error::invalid(archive.path(), place, found, expected));
+    let path = archive.path().to_owned();
+    let mut cell = 0;
+    archive.each_ids(&record.tensor, IDS, columns, |ids| {
+        for ids in ids.chunks_exact(columns) {
+            let (layer, token) = (cell / tokens, cell % tokens);
+            cell += 1;
+            let Some(ordinal) = ordinals[layer].filter(|_| token < record.tokens()) else {
+                continue;
+            };
+            let start = (token * header.moe_layers() + ordinal) * k;
+            let into = &mut rows[start..start + k];
+            let chosen = ids.iter().filter_map(|&id| usize::try_from(id).ok());
+            for (at, slot) in chosen.enumerate() {
+                let expert = recording.map[layer * slots + slot];
+                if into[..at].contains(&expert) {
+                    let place = format!("{}, layer {layer}, token {token}", record.place);
+                    let found = format!("expert {expert} twice");
+                    let expected =
+                        "distinct experts: was the recording stopped before a rebalance?";
+                    return Err(Error::invalid(&path, place, found, expected));
+                }
+                into[at] = expert;
             }
-            *into = expert;
         }
-    }
+        Ok(())
+    })?;
     Ok(rows)
+}
+
+/// What tells the tokens of one record from those of another: their digest is kept, because the
+/// records of all ranks of a pass together may be large.
+fn digest(record: &Record, rows: &[u16]) -> [u8; 32] {
+    let tokens = record.tokens();
+    let hash = Sha256::new()
+        .chain_update(bytemuck::cast_slice::<u64, u8>(&record.inputs[..tokens]))
+        .chain_update(bytemuck::cast_slice::<u32, u8>(&record.positions[..tokens]))
+        .chain_update(bytemuck::cast_slice::<u16, u8>(rows));
+    hash.finalize().into()
 }
 
 fn remarks(counts: &Counts, requests: &Requests, passes: &[usize]) -> Vec<String> {

@@ -8,7 +8,7 @@
 //! last token of a response is not computed and has no row. Batches are not recorded: a prompt is
 //! one step, and the n-th generated tokens of all responses are one. Other keys are not kept.
 //! Refused: no model, other JSON, other base64, ids that fill no whole token, ids out of range or
-//! twice in a cell, a prompt that is longer than the tokens.
+//! twice in a cell, a prompt that is longer than the tokens. One response is held at a time.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -17,10 +17,10 @@ use moecast_profiles::model::ModelShape;
 use serde::Deserialize;
 
 use super::base64::decode;
+use super::json_values::Values;
 use super::npy::Source;
 use super::routed::Requests;
 use super::text::short;
-use super::whole::read_whole;
 use super::{Entry, Input, Progress, contains, shown};
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
@@ -33,8 +33,8 @@ pub(super) const ENTRY: Entry = Entry {
     read,
 };
 
-/// Largest file; a response of 10,000 tokens, 61 layers and 8 experts has 26 MB.
-const FILE_BYTES_MAX: u64 = 8 << 30;
+/// Largest response; one of 10,000 tokens, 61 layers and 8 experts has 26 MB.
+const RESPONSE_BYTES_MAX: usize = 128 << 20;
 
 const SHAPE: &str = "{\"meta_info\": {\"routed_experts\": \"base64\", \"prompt_tokens\": n}}";
 
@@ -80,8 +80,7 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let mut requests = Requests::new(ENTRY.name, input);
     let mut odd = Oddities::default();
     for path in input.paths {
-        let bytes = read_whole(path, FILE_BYTES_MAX, &progress)?;
-        each_response(&shown(path), &bytes, |place, response| {
+        each_response(path, &progress, |place, response| {
             let source = Source { path: &shown(path), part: Some(place) };
             add(source, response, model, &mut requests, &mut odd)
         })?;
@@ -105,32 +104,22 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
 
 /// Hands out the responses of one file: a list, or any number of objects one after the other.
 fn each_response(
-    path: &str,
-    bytes: &[u8],
+    path: &Path,
+    progress: &Progress,
     mut each: impl FnMut(&str, Response<'_>) -> Result<()>,
 ) -> Result<()> {
-    let refuse = |place: &str, error: &serde_json::Error| {
-        let text = error.to_string();
-        let found = text.split(" at line ").next().unwrap_or_default();
-        let place = match error.line() {
-            0 => place.to_owned(),
-            line => format!("{place}, line {line}, column {}", error.column()),
-        };
-        Error::invalid(path, place, found, SHAPE)
-    };
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    if bytes.trim_ascii_start().starts_with(b"[") {
-        let responses: Vec<Response<'_>> =
-            serde_json::from_slice(bytes).map_err(|error| refuse("list", &error))?;
-        for (number, response) in responses.into_iter().enumerate() {
-            each(&format!("response {number}"), response)?;
-        }
-        return Ok(());
-    }
-    let stream = serde_json::Deserializer::from_slice(bytes).into_iter::<Response<'_>>();
-    for (number, response) in stream.enumerate() {
+    let mut values = Values::open(path, RESPONSE_BYTES_MAX, progress)?;
+    let list = values.is_list();
+    let mut number = 0;
+    while let Some(value) = values.next()? {
         let place = format!("response {number}");
-        each(&place, response.map_err(|error| refuse(&place, &error))?)?;
+        let response = serde_json::from_slice(value.bytes).map_err(|error| {
+            let (found, line) = value.fault(&error);
+            let place = if list { "list" } else { &place };
+            Error::invalid(shown(path), format!("{place}, {line}"), found, SHAPE)
+        })?;
+        each(&place, response)?;
+        number += 1;
     }
     Ok(())
 }

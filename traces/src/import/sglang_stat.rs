@@ -37,12 +37,10 @@ fn recognise(_: &Path, head: &[u8]) -> bool {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut archives = Vec::new();
     let mut tensors: Vec<Tensor> = Vec::new();
     let mut ranks = Vec::new();
-    for path in input.paths {
-        let archive = Archive::open(path, &progress)?;
-        let (tensor, rank) = check(&archive)?;
+    let mut archives = Archive::open_all(input.paths, &progress, |archive, _| {
+        let (tensor, rank) = check(archive)?;
         if let Some(first) = tensors.first().filter(|first| first.shape != tensor.shape) {
             let found = format!("shape {:?}", tensor.shape);
             let expected = format!("{:?} as in the first file", first.shape);
@@ -50,18 +48,12 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
         }
         ranks.push(rank);
         tensors.push(tensor);
-        archives.push(archive);
-    }
+        Ok(())
+    })?;
     let path = super::shown(&input.paths[0]);
     let shape = sizes(&path, &tensors[0])?;
-    let table = Table {
-        importer: ENTRY.name,
-        model: input.model,
-        path: &path,
-        tensor: COUNTS,
-        shape,
-        padded: true,
-    };
+    let table =
+        Table { importer: ENTRY.name, input, path: &path, tensor: COUNTS, shape, padded: true };
     let mut sums = vec![0; shape[1] * shape[2]];
     let mut builder = collect(&table, &mut |visit| {
         progress.restart();

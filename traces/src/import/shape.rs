@@ -32,10 +32,10 @@ pub(super) fn span(layers: &[u16]) -> String {
 
 /// Refuses a recording whose few given values would be padded to a table out of all proportion:
 /// one stray id must not cost gigabytes. `cells` are the dimensions of the table.
-pub(super) fn check_padding(path: &str, cells: [usize; 3], given: usize) -> Result<()> {
-    let [steps, layers, width] = cells.map(|count| count as u64);
+pub(super) fn check_padding(path: &str, cells: [u64; 3], given: u64) -> Result<()> {
+    let [steps, layers, width] = cells;
     let total = steps.saturating_mul(layers).saturating_mul(width);
-    let allowed = (given as u64).saturating_mul(PADDED_CELLS_PER_GIVEN).max(PADDED_CELLS_FREE);
+    let allowed = given.saturating_mul(PADDED_CELLS_PER_GIVEN).max(PADDED_CELLS_FREE);
     if total <= allowed {
         return Ok(());
     }

@@ -1,8 +1,7 @@
 //! Turns dense tables of counts, one `[L, E]` per step, into a trace: keeps the MoE layers, and
-//! holds the recording once, in the columns of the trace.
+//! holds one step.
 
-use moecast_profiles::model::ModelShape;
-
+use super::Input;
 use super::shape::{EXPERT_MAX, model_name, span};
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
@@ -15,7 +14,7 @@ pub(super) const TOP_K_UNKNOWN: &str =
 /// What is known before the first step is read.
 pub(super) struct Table<'a> {
     pub(super) importer: &'static str,
-    pub(super) model: Option<&'a ModelShape>,
+    pub(super) input: Input<'a>,
     /// File and tensor that errors name.
     pub(super) path: &'a str,
     pub(super) tensor: &'a str,
@@ -58,7 +57,7 @@ fn check_model(table: &Table<'_>) -> Result<Option<Vec<bool>>> {
         let expected = format!("1 to {} experts", usize::from(EXPERT_MAX) + 1);
         return refuse(format!("{experts} experts"), expected);
     }
-    let Some(model) = table.model else { return Ok(None) };
+    let Some(model) = table.input.model else { return Ok(None) };
     if layers != usize::from(model.hidden_layers) {
         let expected = format!("{} layers as {} has", model.hidden_layers, model.name);
         return refuse(format!("{layers} layers"), expected);
@@ -121,7 +120,7 @@ impl<'a> Pass<'a> {
 
     /// A layer that was taken for dense holds tokens.
     fn contradict(&mut self, layer: usize) -> Result<()> {
-        let Some(model) = self.table.model else {
+        let Some(model) = self.table.input.model else {
             self.contradicted = true;
             self.builder = None;
             return Ok(());
@@ -148,7 +147,7 @@ impl<'a> Pass<'a> {
         } else {
             push_empty(&mut builder, pending);
         }
-        if table.model.is_none() {
+        if table.input.model.is_none() {
             let dense: Vec<u16> = (0..).zip(&seen).filter(|(_, s)| !**s).map(|(l, _)| l).collect();
             if !dense.is_empty() {
                 remarks.push(format!(
@@ -175,9 +174,9 @@ fn open(table: &Table<'_>, kept: &[bool]) -> TraceBuilder {
     let [steps, _, experts] = table.shape;
     let layers = (0..).zip(kept).filter(|(_, kept)| **kept).map(|(layer, _)| layer).collect();
     let experts = u16::try_from(experts).expect("checked with the model");
-    let top_k = table.model.map_or(1, |model| model.top_k);
-    let header = Header::new(table.importer, model_name(table.model), experts, top_k, layers);
-    let mut builder = TraceBuilder::new(header);
+    let top_k = table.input.model.map_or(1, |model| model.top_k);
+    let header = Header::new(table.importer, model_name(table.input.model), experts, top_k, layers);
+    let mut builder = table.input.builder(header);
     builder.reserve_counts(steps);
     builder
 }

@@ -10,6 +10,8 @@ use super::*;
 use crate::trace::Events;
 
 mod imatrix;
+#[cfg(target_os = "linux")]
+mod large;
 mod limits;
 mod malformed;
 mod per_token;
@@ -54,7 +56,7 @@ fn import_paths(
     model: Option<&ModelShape>,
     paths: &[PathBuf],
 ) -> std::result::Result<RoutingTrace, String> {
-    read(format, Input { paths, model, progress: &ignore_progress })
+    read(format, Input { paths, model, progress: &ignore_progress, spill: None })
         .map_err(|error| error.to_string())
 }
 
@@ -196,6 +198,30 @@ fn a_folder_is_its_files_in_the_order_of_their_names() {
     assert_eq!(nothing, "input: list of files: no file; expected at least one file");
 }
 
+/// Whatever is spilled, the trace is the same, and the bytes of one that is never held.
+#[test]
+fn a_budget_changes_nothing() {
+    for entry in ALL {
+        let (name, bytes) = smallest(entry.name);
+        let (folder, path) = file(name, &bytes);
+        let model = smallest_model(entry.name);
+        let held = import_one(entry.name, (name, &bytes)).unwrap();
+        let mut expected = Vec::new();
+        crate::format::write(&held, "t", &mut expected).unwrap();
+        for budget_bytes in [0, 5, 50] {
+            let spill = Spill { folder: folder.path().to_owned(), budget_bytes };
+            let paths = std::slice::from_ref(&path);
+            let (model, progress) = (model.as_ref(), &ignore_progress);
+            let input = Input { paths, model, progress, spill: Some(&spill) };
+            assert_eq!(read(entry.name, input).unwrap(), held, "{}", entry.name);
+            let mut written = Vec::new();
+            build(entry.name, input).unwrap().write_to("t", &mut written).unwrap();
+            assert!(written == expected, "{}: {budget_bytes}", entry.name);
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+    }
+}
+
 #[test]
 fn progress_ends_at_the_size_of_the_files() {
     for entry in ALL {
@@ -205,7 +231,7 @@ fn progress_ends_at_the_size_of_the_files() {
         let tell = |read| last.set(read);
         let paths = [path];
         let model = smallest_model(entry.name);
-        let input = Input { paths: &paths, model: model.as_ref(), progress: &tell };
+        let input = Input { paths: &paths, model: model.as_ref(), progress: &tell, spill: None };
         read(entry.name, input).unwrap();
         assert!((1..=bytes.len() as u64).contains(&last.get()), "{}", entry.name);
     }

@@ -9,17 +9,18 @@
 //! layers are those that occur. `meta_info.json` may be absent: then top-k is that of the model.
 //! Refused: other files, a rank twice, other tensor names and element types, tensors that are not
 //! `[E]`, a dense layer, negative counts, a name that occurs twice in a header.
+//! Only the tensors of one pass and layer are looked at together.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 use moecast_profiles::model::ModelShape;
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, TensorView};
 use serde::Deserialize;
 
-use self::names::tensor_names;
+use self::sums::{INTEGERS, Sortable, Sums};
 use super::shape::{EXPERT_MAX, check_padding, model_name, span};
+use super::sorter::Sorter;
 use super::text::short;
 use super::whole::read_whole;
 use super::{Entry, Input, Progress, contains, file_name, shown};
@@ -28,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::header::Header;
 
 mod names;
+mod sums;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "trtllm-statistics",
@@ -40,9 +42,6 @@ pub(super) const ENTRY: Entry = Entry {
 /// Largest `meta_info.json`; a real one has 50 bytes.
 const META_BYTES_MAX: u64 = 1 << 16;
 
-/// Largest file of one rank; 1000 passes of 58 layers with 256 experts are 120 MB.
-const RANK_BYTES_MAX: u64 = 4 << 30;
-
 /// The content of `meta_info.json`.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,23 +50,14 @@ struct Meta {
     num_experts_per_token: u16,
 }
 
-/// Pass and absolute layer of a tensor.
-type Key = (u64, u16);
-
-/// One pass and layer, summed over ranks.
-struct Sum {
-    counts: Vec<u32>,
-    ranks: usize,
-}
-
-/// All files.
-#[derive(Default)]
-struct Recording {
+/// The headers of all files; counts are read once all tensors are known.
+struct Recording<'a> {
     meta: Option<Meta>,
     /// Logical experts, once any file told.
     experts: Option<u16>,
     ranks: BTreeSet<u64>,
-    sums: BTreeMap<Key, Sum>,
+    tensors: Sorter<'a, Sortable>,
+    layers: BTreeSet<u16>,
     /// Tensors of layers that the model does not have.
     beyond: usize,
 }
@@ -89,19 +79,28 @@ fn rank_of(path: &Path) -> Option<u64> {
 
 fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let progress = Progress::new(&input);
-    let mut recording = Recording::default();
+    let mut recording = Recording {
+        meta: None,
+        experts: None,
+        ranks: BTreeSet::new(),
+        tensors: Sorter::new(input.spill),
+        layers: BTreeSet::new(),
+        beyond: 0,
+    };
     for path in input.paths.iter().filter(|path| rank_of(path).is_none()) {
         recording.add_meta(path, input.model, &progress)?;
     }
+    let mut files = Vec::new();
     for path in input.paths {
         if let Some(rank) = rank_of(path) {
-            recording.add_rank(path, rank, input.model, &progress)?;
+            let file = (files.len() as u64, rank);
+            files.push((recording.add_rank(path, file, &input)?, shown(path)));
         }
     }
-    recording.build(&input)
+    recording.build(&input, files, &progress)
 }
 
-impl Recording {
+impl Recording<'_> {
     fn add_meta(
         &mut self,
         path: &Path,
@@ -158,109 +157,100 @@ impl Recording {
         Err(Error::invalid(path, place, format!("{found} experts"), expected))
     }
 
-    fn add_rank(
-        &mut self,
-        path: &Path,
-        rank: u64,
-        model: Option<&ModelShape>,
-        progress: &Progress,
-    ) -> Result<()> {
+    /// Adds the tensors of one rank, by its header.
+    fn add_rank(&mut self, path: &Path, file: (u64, u64), input: &Input<'_>) -> Result<File> {
+        let (number, rank) = file;
         let name = shown(path);
         if !self.ranks.insert(rank) {
             let found = format!("rank {rank} a second time");
             return Err(Error::invalid(name, "file name", found, "each rank once"));
         }
-        let bytes = read_whole(path, RANK_BYTES_MAX, progress)?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| {
-            Error::invalid(&name, "whole file", error.to_string(), "a whole safetensors file")
-        })?;
-        for key in tensor_names(&name, &bytes)? {
-            let place = format!("tensor `{}`", short(&key));
+        let mut header = names::Header::open(path)?;
+        let (start, bytes) = (header.data_start, header.data_bytes);
+        // Where tensors begin and end: they must follow each other without gaps.
+        let mut extents = Sorter::new(input.spill);
+        header.each_tensor(|tensor, info| {
+            let place = format!("tensor `{}`", short(tensor));
             let refuse =
-                |found: String, expected: &str| Error::invalid(&name, &place, found, expected);
-            let tensor =
-                file.tensor(&key).map_err(|error| refuse(error.to_string(), "a tensor"))?;
-            let &[length] = tensor.shape() else {
-                return Err(refuse(format!("shape {:?}", tensor.shape()), "[experts]"));
+                |found: String, expected: &str| Err(Error::invalid(&name, &place, found, expected));
+            let [begin, end] = names::extent(&info)
+                .filter(|extent| extent[1] <= bytes)
+                .ok_or_else(|| names::not_whole(&name, format!("{place} of {:?}", info.shape)))?;
+            let &[length] = info.shape.as_slice() else {
+                return refuse(format!("shape {:?}", info.shape), "[experts]");
             };
-            let Some((pass, layer)) = names::key(&key) else {
-                return Err(refuse("another name".to_owned(), "a name {iteration}_{layer}"));
+            let Some((pass, layer)) = names::key(tensor) else {
+                return refuse("another name".to_owned(), "a name {iteration}_{layer}");
             };
-            self.check_experts(&name, &place, length, model)?;
-            if let Some(model) = model.filter(|model| model.ordinal(layer).is_none()) {
+            self.check_experts(&name, &place, length, input.model)?;
+            let Some(kind) = INTEGERS.iter().position(|kind| *kind == info.dtype) else {
+                return refuse(format!("type {:?}", info.dtype), "integers");
+            };
+            if let Some(model) = input.model.filter(|model| model.ordinal(layer).is_none()) {
                 if layer < model.hidden_layers {
                     let layers = span(&model.moe_layers);
                     let expected = format!("a MoE layer of {}: {layers}", model.name);
-                    return Err(refuse(format!("layer {layer}"), &expected));
+                    return refuse(format!("layer {layer}"), &expected);
                 }
                 self.beyond += 1;
-                continue;
+            } else {
+                self.layers.insert(layer);
             }
-            let sum = self
-                .sums
-                .entry((pass, layer))
-                .or_insert_with(|| Sum { counts: vec![0; length], ranks: 0 });
-            sum.ranks += 1;
-            add(&tensor, &mut sum.counts).map_err(|fault| match fault {
-                Fault::Type => refuse(format!("type {:?}", tensor.dtype()), "integers"),
-                Fault::Count(expert, found) => {
-                    let place = format!("{place}, expert {expert}");
-                    Error::invalid(&name, place, found, "a sum from 0 to 4294967295")
-                }
-            })?;
-        }
-        Ok(())
+            extents.push([begin, end, pass, layer.into()])?;
+            self.tensors.push([pass, layer.into(), number, start + begin, kind as u64])
+        })?;
+        names::check_extents(&name, extents, bytes)?;
+        Ok(header.into_file())
     }
 
-    fn build(self, input: &Input<'_>) -> Result<TraceBuilder> {
+    fn build(
+        mut self,
+        input: &Input<'_>,
+        files: Vec<(File, String)>,
+        progress: &Progress,
+    ) -> Result<TraceBuilder> {
         let path = shown(&input.paths[0]);
-        let passes: Vec<u64> = distinct(self.sums.keys().map(|key| key.0));
-        let occurring: Vec<u16> = distinct(self.sums.keys().map(|key| key.1));
-        let (false, Some(experts)) = (passes.is_empty(), self.experts) else {
+        let occurring: Vec<u16> = self.layers.iter().copied().collect();
+        let (false, Some(experts)) = (occurring.is_empty(), self.experts) else {
             return Err(Error::invalid(path, "whole recording", "no counts", "one rank's file"));
         };
         let layers = input.model.map_or_else(|| occurring.clone(), |m| m.moe_layers.clone());
-        let width = usize::from(experts);
-        check_padding(&path, [passes.len(), layers.len(), width], self.sums.len() * width)?;
-        let (top_k, remarks) = self.remarks(input, &passes, &layers, &occurring);
-        let mut header = Header::new(ENTRY.name, model_name(input.model), experts, top_k, layers);
-        header.remarks = remarks;
-        let layers = header.layers.clone();
-        let mut builder = TraceBuilder::new(header);
-        builder.reserve_counts(passes.len());
-        let nothing = vec![0; width];
-        for pass in passes {
-            for &layer in &layers {
-                let sum = self.sums.get(&(pass, layer));
-                builder.push_counts(sum.map_or(&nothing, |sum| &sum.counts));
-            }
+        let tensors = std::mem::replace(&mut self.tensors, Sorter::new(None));
+        let given = tensors.len() * u64::from(experts);
+        let (top_k, mut remarks) = self.top_k(input);
+        let header = Header::new(ENTRY.name, model_name(input.model), experts, top_k, layers);
+        let mut sums = Sums::new(files, header.clone(), progress);
+        let mut builder = input.builder(header);
+        let mut sorted = tensors.sorted()?;
+        while let Some(tensor) = sorted.next()? {
+            sums.add(&tensor, &mut builder)?;
+            let cells = [sums.passes, sums.header.moe_layers() as u64, experts.into()];
+            check_padding(&path, cells, given)?;
         }
+        sums.end_pair();
+        builder.push_counts(&sums.table);
+        remarks.extend(self.remarks(input, &sums, &occurring));
+        builder.header_mut().remarks = remarks;
         Ok(builder)
     }
 
-    /// The top-k, and what a reader should know.
-    fn remarks(
-        &self,
-        input: &Input<'_>,
-        passes: &[u64],
-        layers: &[u16],
-        occurring: &[u16],
-    ) -> (u16, Vec<String>) {
-        let mut remarks = Vec::new();
-        let top_k = match (self.meta.map(|meta| meta.num_experts_per_token), input.model) {
+    /// The top-k, and where it is from if that is not the recording.
+    fn top_k(&self, input: &Input<'_>) -> (u16, Vec<String>) {
+        match (self.meta.map(|meta| meta.num_experts_per_token), input.model) {
             (Some(k), Some(model)) if k != model.top_k => {
                 let name = &model.name;
-                remarks.push(format!("top-k is {k} as recorded; {name} has {}", model.top_k));
-                k
+                (k, vec![format!("top-k is {k} as recorded; {name} has {}", model.top_k)])
             }
-            (Some(k), _) => k,
-            (None, Some(model)) => model.top_k,
-            (None, None) => {
-                remarks.push(super::steps::TOP_K_UNKNOWN.to_owned());
-                1
-            }
-        };
-        let absent = passes.len() * layers.len() - self.sums.len();
+            (Some(k), _) => (k, Vec::new()),
+            (None, Some(model)) => (model.top_k, Vec::new()),
+            (None, None) => (1, vec![super::steps::TOP_K_UNKNOWN.to_owned()]),
+        }
+    }
+
+    /// What a reader should know.
+    fn remarks(&self, input: &Input<'_>, sums: &Sums<'_>, occurring: &[u16]) -> Vec<String> {
+        let mut remarks = Vec::new();
+        let absent = sums.passes * sums.header.moe_layers() as u64 - sums.pairs;
         if absent > 0 {
             remarks.push(format!(
                 "{absent} (iteration, layer) pairs were not recorded and count 0; layers that \
@@ -281,10 +271,10 @@ impl Recording {
             let found = self.ranks.len();
             remarks.push(format!("{missing} ranks below {most} have no file: {found} were added"));
         }
-        let fewer = self.sums.values().filter(|sum| sum.ranks < self.ranks.len()).count();
-        if fewer > 0 {
+        if sums.fewer > 0 {
             remarks.push(format!(
-                "{fewer} (iteration, layer) pairs were recorded by fewer than {} ranks",
+                "{} (iteration, layer) pairs were recorded by fewer than {} ranks",
+                sums.fewer,
                 self.ranks.len()
             ));
         }
@@ -292,49 +282,6 @@ impl Recording {
             let names: Vec<String> = input.paths.iter().map(|path| file_name(path)).collect();
             remarks.push(format!("meta_info.json is not among the files: {}", names.join(", ")));
         }
-        (top_k, remarks)
+        remarks
     }
-}
-
-fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
-    values.collect::<BTreeSet<_>>().into_iter().collect()
-}
-
-/// Why a tensor cannot be added.
-enum Fault {
-    Type,
-    /// The expert, and the value that is no count.
-    Count(usize, String),
-}
-
-fn add(tensor: &TensorView<'_>, sums: &mut [u32]) -> std::result::Result<(), Fault> {
-    let bytes = tensor.data();
-    match tensor.dtype() {
-        Dtype::U8 => add_all(bytes, sums, |b: [u8; 1]| u8::from_le_bytes(b).into()),
-        Dtype::I8 => add_all(bytes, sums, |b| i8::from_le_bytes(b).into()),
-        Dtype::I16 => add_all(bytes, sums, |b| i16::from_le_bytes(b).into()),
-        Dtype::U16 => add_all(bytes, sums, |b| u16::from_le_bytes(b).into()),
-        Dtype::I32 => add_all(bytes, sums, |b| i32::from_le_bytes(b).into()),
-        Dtype::U32 => add_all(bytes, sums, |b| u32::from_le_bytes(b).into()),
-        Dtype::I64 => add_all(bytes, sums, |b| i64::from_le_bytes(b).into()),
-        Dtype::U64 => add_all(bytes, sums, |b| u64::from_le_bytes(b).into()),
-        _ => Err(Fault::Type),
-    }
-}
-
-fn add_all<const N: usize>(
-    bytes: &[u8],
-    sums: &mut [u32],
-    parse: impl Fn([u8; N]) -> i128,
-) -> std::result::Result<(), Fault> {
-    let (elements, _) = bytes.as_chunks::<N>();
-    for (expert, (&element, sum)) in elements.iter().zip(sums).enumerate() {
-        let value = parse(element);
-        let added = u32::try_from(value).ok().and_then(|value| sum.checked_add(value));
-        *sum = added.ok_or_else(|| match *sum {
-            0 => Fault::Count(expert, value.to_string()),
-            before => Fault::Count(expert, format!("{before} + {value}")),
-        })?;
-    }
-    Ok(())
 }

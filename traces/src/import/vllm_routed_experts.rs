@@ -9,10 +9,10 @@
 //! a request are one step of prefill, and a remark says so.
 //! Refused: other element types (Python objects: never unpickled), Fortran order, big-endian
 //! numbers, other dimensions, ids out of range or twice in a cell, bytes that are not the array's,
-//! entries that together claim more than 256 times their file (and more than 16 MiB).
+//! entries that together claim more than 256 times their file (and more than 16 MiB). One token is
+//! held at a time, and the directory of an archive.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use zip::ZipArchive;
 use super::npy::{Array, MAGIC, Source};
 use super::routed::Requests;
 use super::text::short;
-use super::{Entry, Input, Progress, shown};
+use super::{Entry, Input, Metered, Progress, shown};
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
 
@@ -60,16 +60,14 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
     let mut requests = Requests::new(ENTRY.name, input);
     for path in input.paths {
         let name = shown(path);
-        let file = File::open(path).map_err(|error| Error::io(path, error))?;
-        let bytes = file.metadata().map_err(|error| Error::io(path, error))?.len();
+        let (file, bytes) = Metered::open(path, &progress)?;
         let mut reader = BufReader::with_capacity(1 << 16, file);
         let start = reader.fill_buf().map_err(|error| Error::io(path, error))?;
         if start.starts_with(b"PK\x03\x04") {
-            read_archive(&name, reader, bytes, &mut requests, &progress)?;
+            read_archive(&name, reader, bytes, &mut requests)?;
         } else {
             let source = Source { path: &name, part: None };
             read_array(source, &mut reader, bytes, &mut requests)?;
-            progress.add(bytes);
         }
     }
     requests.finish()
@@ -95,10 +93,9 @@ fn read_array(
 
 fn read_archive(
     path: &str,
-    reader: BufReader<File>,
+    reader: BufReader<Metered<'_>>,
     bytes: u64,
     requests: &mut Requests<'_>,
-    progress: &Progress,
 ) -> Result<()> {
     let damaged = |place: &str, error: zip::result::ZipError| {
         Error::invalid(path, place, error.to_string(), "a whole archive of numpy.savez")
@@ -136,6 +133,5 @@ fn read_archive(
             Err(error) => return Err(source.unreadable(&error, "data")),
         }
     }
-    progress.add(bytes);
     Ok(())
 }

@@ -21,7 +21,7 @@ fn recording(name: &str) -> Option<RoutingTrace> {
         eprintln!("skipped: {name} is not here");
         return None;
     }
-    let input = Input { paths: &[path], model: None, progress: &|_| {} };
+    let input = Input { paths: &[path], model: None, progress: &|_| {}, spill: None };
     Some(read("auto", input).unwrap())
 }
 

@@ -1,10 +1,29 @@
-//! What must hold of columns before they are a trace.
+//! What must hold of columns before they are a trace. A builder asks the same of each row.
 
-use super::{CountColumns, NO_EXPERT, Phase, StepSpan, TokenColumns, count_spans, spans};
+use super::{CountColumns, NO_EXPERT, Phase, TokenColumns};
 use crate::error::{Error, Result};
 use crate::header::Header;
 
-fn check_len(path: &str, name: &str, found: usize, expected: usize) -> Result<()> {
+/// What is wrong with a row.
+#[derive(Debug)]
+pub(crate) struct Violation {
+    place: String,
+    found: String,
+    expected: String,
+}
+
+impl Violation {
+    fn new(place: String, found: String, expected: impl Into<String>) -> Self {
+        Self { place, found, expected: expected.into() }
+    }
+
+    /// The error that names `path`.
+    pub(crate) fn at(self, path: &str) -> Error {
+        Error::invalid(path, self.place, self.found, self.expected)
+    }
+}
+
+pub(crate) fn check_len(path: &str, name: &str, found: u64, expected: u64) -> Result<()> {
     if found == expected {
         return Ok(());
     }
@@ -12,29 +31,63 @@ fn check_len(path: &str, name: &str, found: usize, expected: usize) -> Result<()
     Err(Error::invalid(path, place, format!("{found} values"), format!("{expected} values")))
 }
 
-pub(super) fn check_tokens(
-    header: &Header,
-    columns: &TokenColumns,
-    path: &str,
-) -> Result<Vec<StepSpan>> {
-    let tokens = columns.step.len();
-    let k = usize::from(header.top_k);
-    let wide = tokens * header.moe_layers() * k;
-    check_len(path, "experts", columns.experts.len(), wide)?;
-    if let Some(weights) = &columns.weights {
-        check_len(path, "weights", weights.len(), wide)?;
+/// Whether token `row` may be of `step` behind one of step `before`.
+pub(crate) fn step_after(row: u64, before: Option<u32>, step: u32) -> Option<Violation> {
+    let before = before.filter(|&before| before > step)?;
+    let (place, found) =
+        (format!("tensor `step`, row {row}"), format!("step {step} after {before}"));
+    Some(Violation::new(place, found, "steps that never decrease"))
+}
+
+/// Every id is an expert or "none", and no token chose one expert twice in a layer. `experts` are
+/// whole rows, the first of which is that of token number `first`.
+pub(crate) fn experts_in(header: &Header, first: u64, experts: &[u16]) -> Option<Violation> {
+    let k = usize::from(header.top_k).max(1);
+    let mut cells = experts.chunks_exact(k).enumerate();
+    let (event, fault) = cells.find_map(|(event, ids)| Some((event, cell_fault(header, ids)?)))?;
+    let layer = header.layers[event % header.moe_layers()];
+    let token = first + (event / header.moe_layers()) as u64;
+    let place = format!("tensor `experts`, token {token}, layer {layer}");
+    Some(match fault {
+        CellFault::Range(id) => {
+            let expected = format!("an id below {}", header.experts);
+            Violation::new(place, format!("expert {id}"), expected)
+        }
+        CellFault::Twice(id) => {
+            Violation::new(place, format!("expert {id} twice"), "distinct experts")
+        }
+    })
+}
+
+enum CellFault {
+    Range(u16),
+    Twice(u16),
+}
+
+fn cell_fault(header: &Header, ids: &[u16]) -> Option<CellFault> {
+    if let Some(&id) = ids.iter().find(|&&id| id != NO_EXPERT && id >= header.experts) {
+        return Some(CellFault::Range(id));
     }
-    check_len(path, "request", columns.request.len(), tokens)?;
-    check_len(path, "position", columns.position.len(), tokens)?;
-    check_len(path, "phase", columns.phase.len(), tokens)?;
-    if let Some(row) = columns.step.windows(2).position(|pair| pair[0] > pair[1]) {
-        let found = format!("step {} after {}", columns.step[row + 1], columns.step[row]);
-        return Err(Error::invalid(
-            path,
-            format!("tensor `step`, row {}", row + 1),
-            found,
-            "steps that never decrease",
-        ));
+    let twice =
+        ids.iter().enumerate().find(|(slot, id)| **id != NO_EXPERT && ids[..*slot].contains(id));
+    twice.map(|(_, &id)| CellFault::Twice(id))
+}
+
+pub(super) fn check_tokens(header: &Header, columns: &TokenColumns, path: &str) -> Result<()> {
+    let tokens = columns.step.len() as u64;
+    let wide = tokens * header.moe_layers() as u64 * u64::from(header.top_k);
+    let check_len = |name, found: usize, expected| check_len(path, name, found as u64, expected);
+    check_len("experts", columns.experts.len(), wide)?;
+    if let Some(weights) = &columns.weights {
+        check_len("weights", weights.len(), wide)?;
+    }
+    check_len("request", columns.request.len(), tokens)?;
+    check_len("position", columns.position.len(), tokens)?;
+    check_len("phase", columns.phase.len(), tokens)?;
+    let steps = (1..).zip(columns.step.windows(2));
+    let mut steps = steps.filter_map(|(row, pair)| step_after(row, Some(pair[0]), pair[1]));
+    if let Some(violation) = steps.next() {
+        return Err(violation.at(path));
     }
     if let Some(row) = columns.phase.iter().position(|&code| Phase::from_code(code).is_none()) {
         let found = columns.phase[row].to_string();
@@ -42,7 +95,7 @@ pub(super) fn check_tokens(
         return Err(Error::invalid(path, format!("tensor `phase`, row {row}"), found, expected));
     }
     if let Some(domain) = &columns.domain {
-        check_len(path, "domain", domain.len(), tokens)?;
+        check_len("domain", domain.len(), tokens)?;
         let count = header.domains.len();
         if let Some(row) = domain.iter().position(|&index| usize::from(index) >= count) {
             let place = format!("tensor `domain`, row {row}");
@@ -50,40 +103,15 @@ pub(super) fn check_tokens(
             return Err(Error::invalid(path, place, found, format!("an index below {count}")));
         }
     }
-    check_experts(header, &columns.experts, path)?;
-    Ok(spans(&columns.step))
+    experts_in(header, 0, &columns.experts).map_or(Ok(()), |violation| Err(violation.at(path)))
 }
 
-/// Every id is an expert or "none", and no token chose one expert twice in a layer.
-fn check_experts(header: &Header, experts: &[u16], path: &str) -> Result<()> {
-    let k = usize::from(header.top_k);
-    for (event, ids) in experts.chunks_exact(k).enumerate() {
-        let wrong = ids.iter().find(|&&id| id != NO_EXPERT && id >= header.experts);
-        let twice = ids
-            .iter()
-            .enumerate()
-            .find(|(slot, id)| **id != NO_EXPERT && ids[..*slot].contains(id))
-            .map(|(_, id)| id);
-        let (found, expected) = match (wrong, twice) {
-            (Some(id), _) => (format!("expert {id}"), format!("an id below {}", header.experts)),
-            (None, Some(id)) => (format!("expert {id} twice"), "distinct experts".to_owned()),
-            (None, None) => continue,
-        };
-        let layer = header.layers[event % header.moe_layers()];
-        let place =
-            format!("tensor `experts`, token {}, layer {layer}", event / header.moe_layers());
-        return Err(Error::invalid(path, place, found, expected));
-    }
-    Ok(())
+pub(super) fn check_counts(header: &Header, columns: &CountColumns, path: &str) -> Result<()> {
+    check_counts_len(header, path, columns.counts.len() as u64)
 }
 
-pub(super) fn check_counts(
-    header: &Header,
-    columns: &CountColumns,
-    path: &str,
-) -> Result<Vec<StepSpan>> {
-    let size = header.moe_layers() * usize::from(header.experts);
-    let steps = columns.counts.len() / size;
-    check_len(path, "counts", columns.counts.len(), steps * size)?;
-    Ok(count_spans(steps))
+/// Counts must be those of whole steps.
+pub(crate) fn check_counts_len(header: &Header, path: &str, found: u64) -> Result<()> {
+    let size = header.moe_layers() as u64 * u64::from(header.experts);
+    check_len(path, "counts", found, found / size * size)
 }

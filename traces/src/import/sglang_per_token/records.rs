@@ -22,6 +22,9 @@ const IDLE: u64 = 4;
 const LAYERS_MAX: usize = 4096;
 const IDS_MAX: usize = 512;
 
+/// Most ids of one record: 130,000 tokens of 61 layers with 8 experts.
+const RECORD_IDS_MAX: u64 = 1 << 26;
+
 /// What tells records apart.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct RecordId {
@@ -251,6 +254,10 @@ fn record(
             return invalid(format!("shape {:?}", tensor.shape), &expected);
         }
     };
+    if tensor.elements() > RECORD_IDS_MAX {
+        let found = format!("{} ids", tensor.elements());
+        return invalid(found, &format!("{RECORD_IDS_MAX} in one record at most"));
+    }
     let tokens = shape[1];
     let integers = |item, name: &str| integers(item, &format!("{place}, key `{name}`"), tokens);
     let inputs = integers(inputs, "input_ids")?;

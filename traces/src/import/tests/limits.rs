@@ -9,14 +9,14 @@ use super::super::torch::write::write_large_stat;
 use super::{counts, import_paths, model};
 
 /// Largest resident size that this process had, in bytes.
-fn peak_bytes() -> u64 {
+pub(super) fn peak_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
 /// Processor time of every thread of this process, in seconds.
-fn processor_seconds() -> f64 {
+pub(super) fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
     let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_ascii_whitespace().collect();
     // User and system time are fields 14 and 15 of proc(5), in hundredths of a second.

@@ -93,7 +93,7 @@ fn bytes_that_are_no_text_are_refused_with_their_line() {
     let broken = b"{\"tok\": 1, \"layers\": [[0]]}\n{\"tok\": 2, \xff\xfe}\n";
     assert_eq!(
         import("jsonl-layers", None, &[("a.jsonl", broken)]).unwrap_err(),
-        "a.jsonl: line 2: a byte that is not UTF-8 at column 11; expected text"
+        "a.jsonl: line 2: a byte that is not UTF-8 at column 12; expected text"
     );
     let long = [b"layer,expert,count\n".as_slice(), &vec![b'1'; 5 << 20]].concat();
     assert_eq!(

@@ -90,7 +90,7 @@ fn counts_csv_says_which_line_is_wrong() {
     let broken: [(&str, &[u8]); 1] = [("a.csv", b"layer,expert,count\n3,\xff,7\n")];
     assert_eq!(
         import("counts-csv", None, &broken).unwrap_err(),
-        "a.csv: line 2: a byte that is not UTF-8 at column 2; expected text"
+        "a.csv: line 2: a byte that is not UTF-8 at column 3; expected text"
     );
     let last: [(&str, &[u8]); 1] = [("a.csv", b"layer,expert,count\n3,65534,7\n")];
     assert!(import("counts-csv", None, &last).unwrap_err().contains("from 0 to 65533"));

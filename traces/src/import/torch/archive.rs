@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use zip::read::{ZipArchive, ZipFile};
 use zip::{CompressionMethod, result::ZipError};
@@ -37,6 +37,23 @@ pub(in crate::import) struct Archive<'a> {
 }
 
 impl<'a> Archive<'a> {
+    /// Opens all files and shows each, and its number, to `visit`. Their structures are dropped
+    /// then: that of a long recording is large, and [`Self::root`] is None from there on.
+    pub(in crate::import) fn open_all(
+        paths: &[PathBuf],
+        progress: &'a Progress<'a>,
+        mut visit: impl FnMut(&mut Self, usize) -> Result<()>,
+    ) -> Result<Vec<Self>> {
+        let mut archives = Vec::new();
+        for (number, path) in paths.iter().enumerate() {
+            let mut archive = Self::open(path, progress)?;
+            visit(&mut archive, number)?;
+            archive.pickle = Pickle::none(&archive.path);
+            archives.push(archive);
+        }
+        Ok(archives)
+    }
+
     /// Opens `path`, reads its structure and checks every storage that a tensor refers to.
     pub(in crate::import) fn open(path: &Path, progress: &'a Progress<'a>) -> Result<Self> {
         let name = shown(path);

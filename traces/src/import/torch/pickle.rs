@@ -22,6 +22,7 @@ pub(super) fn unpickle(path: &str, bytes: &[u8]) -> Result<Pickle> {
         stack: Vec::new(),
         marks: Vec::new(),
         memo: HashMap::new(),
+        integers: HashMap::new(),
     };
     loop {
         machine.opcode_at = machine.at;
@@ -45,6 +46,8 @@ struct Machine<'a> {
     /// Heights of the stack at every open mark.
     marks: Vec<usize>,
     memo: HashMap<u32, Ref>,
+    /// Every int once: the tokens and positions of a long recording are lists of few ints.
+    integers: HashMap<i64, Ref>,
 }
 
 impl<'a> Machine<'a> {
@@ -191,7 +194,13 @@ impl<'a> Machine<'a> {
                 i64::from_le_bytes(wide)
             }
         };
-        self.push(Value::Int(value))
+        if let Some(&known) = self.integers.get(&value) {
+            self.stack.push(known);
+            return Ok(());
+        }
+        self.push(Value::Int(value))?;
+        self.integers.insert(value, self.stack[self.stack.len() - 1]);
+        Ok(())
     }
 
     fn text(&mut self) -> Result<()> {
@@ -314,7 +323,7 @@ impl<'a> Machine<'a> {
             },
             _ => return Err(self.error("another persistent id", expected)),
         };
-        self.push(Value::Storage(storage))
+        self.push(Value::Storage(Box::new(storage)))
     }
 
     fn reduce(&mut self) -> Result<()> {
@@ -326,7 +335,7 @@ impl<'a> Machine<'a> {
         };
         let value = match callable {
             Global::OrderedDict if arguments.is_empty() => Value::Dict(Default::default()),
-            Global::RebuildTensor => Value::Tensor(self.tensor(arguments)?),
+            Global::RebuildTensor => Value::Tensor(Box::new(self.tensor(arguments)?)),
             _ => return Err(self.error("a call with arguments", ALLOWED)),
         };
         self.push(value)
@@ -359,7 +368,7 @@ impl<'a> Machine<'a> {
         let (Some(shape), Some(strides)) = (integers(shape), integers(strides)) else {
             return Err(self.error("a shape that is not made of ints", "ints"));
         };
-        Tensor::new(storage.clone(), *offset, &shape, &strides).map_err(|found| {
+        Tensor::new((**storage).clone(), *offset, &shape, &strides).map_err(|found| {
             self.error(format!("a tensor of {found}"), "a contiguous tensor within its storage")
         })
     }

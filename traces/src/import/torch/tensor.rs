@@ -95,6 +95,11 @@ impl Tensor {
         Ok(Self { storage, offset, elements, shape })
     }
 
+    /// Number of elements.
+    pub(in crate::import) fn elements(&self) -> u64 {
+        self.elements
+    }
+
     /// Bytes of the tensor in its storage.
     pub(in crate::import) fn bytes(&self) -> u64 {
         self.elements.saturating_mul(self.storage.data_type.bytes() as u64)

@@ -12,7 +12,8 @@ use super::*;
 /// Opens `bytes` as a `.pt` and answers with the error, without the path.
 fn refusal(bytes: &[u8]) -> String {
     let (_folder, path) = file("a.pt", bytes);
-    let input = super::super::Input { paths: &[], model: None, progress: &ignore_progress };
+    let input =
+        super::super::Input { paths: &[], model: None, progress: &ignore_progress, spill: None };
     let progress = Progress::new(&input);
     match Archive::open(&path, &progress) {
         Ok(_) => panic!("the file was accepted"),

@@ -50,8 +50,9 @@ pub(super) enum Value {
     Tuple(Vec<Ref>),
     Dict(BTreeMap<Key, Ref>),
     Global(Global),
-    Storage(Storage),
-    Tensor(Tensor),
+    /// Boxed, so that the many ints of a recording are small.
+    Storage(Box<Storage>),
+    Tensor(Box<Tensor>),
 }
 
 impl Value {
@@ -82,6 +83,11 @@ pub(super) struct Pickle {
 }
 
 impl Pickle {
+    /// A pickle that holds None.
+    pub(super) fn none(path: &str) -> Self {
+        Self { path: path.to_owned(), values: vec![Value::None], root: Ref(0) }
+    }
+
     fn value(&self, at: Ref) -> &Value {
         &self.values[at.0 as usize]
     }
@@ -93,7 +99,7 @@ impl Pickle {
     /// Every tensor of the file.
     pub(super) fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.values.iter().filter_map(|value| match value {
-            Value::Tensor(tensor) => Some(tensor),
+            Value::Tensor(tensor) => Some(&**tensor),
             _ => None,
         })
     }

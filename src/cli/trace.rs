@@ -32,4 +32,7 @@ pub(crate) struct Import {
 pub(crate) struct Stats {
     /// The trace.
     pub(crate) trace: PathBuf,
+    /// Folder for stats.json, which `moecast report` draws; the folder of a run adds it there.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
 }

@@ -41,10 +41,9 @@ pub fn page(subject: Subject<'_>) -> Result<String> {
         html += &drawn(&of_run)?;
     }
     if let Some(file) = subject.stats() {
-        html += "<h2>The recording</h2>\n";
-        if let Some(run) = subject.run() {
-            html += &recording::section(file, run);
-        }
+        html += &subject
+            .run()
+            .map_or_else(|| "<h2>Figures</h2>\n".to_owned(), |run| recording::section(file, run));
         html += &drawn(&of_recording)?;
         html += &recording::absent(file);
     }

@@ -41,7 +41,7 @@ fn title(file: &StatsFile) -> Result<String, &'static str> {
     strongest.sort_by(f64::total_cmp);
     let median = strongest.get(strongest.len() / 2).ok_or("no pair was picked by 5 tokens")?;
     Ok(format!(
-        "In the median layer, two experts go together {} times as often as by chance",
+        "In the median layer, the closest pair goes together {} times as often as chance",
         digits::significant(*median)
     ))
 }

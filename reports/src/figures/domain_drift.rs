@@ -27,7 +27,10 @@ const DOMAINS_MAX: usize = 64;
 const PALEST: u8 = HEAT_LEVELS / 2;
 /// Room for the names at the left.
 const NAMES: (f64, f64) = (150.0, 96.0);
-const CELL_MAX: f64 = 44.0;
+const CELL_MAX: f64 = 52.0;
+/// Similarity of the darkest level, where none is lower: the same colour means the same in two
+/// recordings, unless one of them is extreme.
+const DARKEST: f64 = 0.5;
 
 fn domains(file: &StatsFile) -> Option<&Drift> {
     file.stats.domains.as_ref().filter(|drift| drift.parts.len() > 1)
@@ -51,7 +54,7 @@ fn title(file: &StatsFile) -> Result<String, &'static str> {
         name
     };
     Ok(format!(
-        "{} and {} use experts least alike: cosine similarity {}",
+        "{} and {} differ most: the cosine similarity of their loads is {}",
         name(a),
         name(b),
         digits::ratio(cosine)
@@ -85,9 +88,9 @@ fn draw(file: &StatsFile, width: Width) -> Scene {
     let side = ((scene.width - left) / count as f64).min(CELL_MAX);
     // A row must hold the name beside it.
     let cell = (side, side.max(14.0));
-    let lowest = pairs(drift).filter_map(|(_, _, cosine)| cosine).fold(1.0, f64::min);
+    let lowest = pairs(drift).filter_map(|(_, _, cosine)| cosine).fold(DARKEST, f64::min);
     let level = |cosine: f64| {
-        let share = ((1.0 - cosine) / (1.0 - lowest).max(1e-9)).clamp(0.0, 1.0);
+        let share = ((1.0 - cosine) / (1.0 - lowest)).clamp(0.0, 1.0);
         PALEST + (share * f64::from(HEAT_LEVELS - 1 - PALEST)).round() as u8
     };
     let mut top = 0.0;

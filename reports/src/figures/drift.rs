@@ -10,12 +10,13 @@ use crate::tables::{Cell, Rows};
 pub(super) const ENTRY: Entry = Entry {
     name: "drift",
     about: "how far the popularity of experts moves between windows of time, beside chance",
-    caption: "The recording is cut into equal windows of time. Every point is two windows that lie \
-              so far apart: the Jensen-Shannon divergence of their expert loads in bits, mean over \
-              the layers and over all such pairs; the band reaches from the nearest to the \
-              furthest pair. The dashed line is what independent picks from one popularity give. \
-              A flat line means that a placement made today holds tomorrow, even where it lies \
-              above chance (neighbouring tokens are alike); a line that rises means that it ages.",
+    caption: "The recording is cut into equal windows of time. Every point is two windows that \
+              lie so far apart: the Jensen-Shannon divergence of their expert loads in bits, \
+              mean over the layers and over all such pairs; the band reaches from the least to \
+              the most different pair. The dashed line is what independent picks from one \
+              popularity give. A flat line means that a placement made today holds tomorrow, \
+              even where it lies above chance (neighbouring tokens are alike); a line that rises \
+              means that it ages.",
     order: 13,
     kind: Kind::Recording { title, rows, draw },
 };
@@ -65,7 +66,7 @@ fn title(file: &StatsFile) -> Result<String, &'static str> {
             digits::significant(times)
         )
     } else {
-        "Expert popularity stays: far apart in time, it differs no more than nearby".to_owned()
+        "Expert popularity stays: far apart in time, it differs hardly more than nearby".to_owned()
     })
 }
 
@@ -95,7 +96,7 @@ fn draw(file: &StatsFile, width: Width) -> Scene {
     let windows = file.stats.drift.parts.len();
     let items = [
         Item::new(Look::Line, Paint::Recording, "mean of the pairs"),
-        Item::new(Look::Band, Paint::Recording, "nearest to furthest pair"),
+        Item::new(Look::Band, Paint::Recording, "least to most different pair"),
         Item::new(Look::Dashes, Paint::Ink, "chance"),
     ];
     let top = legend::draw(&mut scene, &items, 0.0) + 6.0;

@@ -17,8 +17,9 @@ pub(super) const ENTRY: Entry = Entry {
               distance, 0 where the very next token picks the expert again. A bar is the share \
               of all reuses at the distances from the number at its left edge up to the next, \
               all layers together. A cache of a layer that holds top-k experts more than a \
-              distance serves the reuse. Mass to the left of what chance gives is what a cache \
-              lives on.",
+              distance serves the reuse. Every token in between uses top-k experts, so that few \
+              distances lie between 0 and top-k. Reuses far left of what chance gives are what a \
+              cache lives on.",
     order: 18,
     kind: Kind::Recording { title, rows, draw },
 };

@@ -29,7 +29,7 @@ pub(super) fn summary(file: &StatsFile) -> String {
     )
 }
 
-/// The paragraph above the figures of the recording on the page of a run, as HTML.
+/// The heading above the figures of the recording on the page of a run, as HTML.
 pub(super) fn section(file: &StatsFile, run: &RunFile) -> String {
     let trace = &run.trace;
     let same = (&file.source, &file.inputs) == (&trace.source, &trace.inputs);
@@ -39,7 +39,7 @@ pub(super) fn section(file: &StatsFile, run: &RunFile) -> String {
     } else {
         "What follows is about another recording than the one that was simulated"
     };
-    format!("<p>{which}: {}. {}</p>\n", size(file), unevenness(file))
+    format!("<h2>The recording</h2>\n<p>{which}: {}. {}</p>\n", size(file), unevenness(file))
 }
 
 fn size(file: &StatsFile) -> String {

@@ -6,8 +6,8 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use moecast_profiles::model::ModelShape;
 use moecast_profiles::builtin;
+use moecast_profiles::model::ModelShape;
 use moecast_traces::import::{self, Input};
 
 /// The file called `name` of this process with `bytes` in it. `fuzz/run` points `TMPDIR` at memory.

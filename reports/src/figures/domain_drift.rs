@@ -116,7 +116,8 @@ fn draw(file: &StatsFile, width: Width) -> Scene {
             let cosine = drift.cosine[a][b].and_then(drawable);
             scene.fill(at, cosine.map_or(Paint::Grid, |cosine| Paint::Heat(level(cosine))));
             if let Some(cosine) = cosine.filter(|_| a != b && cell.0 >= 34.0) {
-                let dark = level(cosine) > PALEST + (HEAT_LEVELS - PALEST) / 2;
+                // Orange carries dark text until it is nearly brown.
+                let dark = level(cosine) > PALEST + (HEAT_LEVELS - PALEST) * 7 / 10;
                 let paint = if dark { Paint::OnPart } else { Paint::OnPale };
                 let middle = (f64::midpoint(from, to), above + cell.1 / 2.0);
                 let text = digits::ratio(cosine);

@@ -29,7 +29,7 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
 /// Reads a recording of `format`; where it is one, measures its loads, which looks at every pick.
 pub fn import(format: &str, paths: &[PathBuf], model: Option<&ModelShape>) {
     if let Ok(trace) = import::read(format, Input { paths, model, progress: &|_| {} }) {
-        moecast_traces::stats::load::per_layer(&trace);
+        let _ = moecast_traces::stats::load::per_layer(&trace);
     }
 }
 

@@ -142,7 +142,7 @@ pub(crate) enum PartArgument {
 
 #[derive(Args)]
 pub(crate) struct Report {
-    /// The folder that `moecast simulate --out` wrote.
+    /// The folder that `moecast simulate --out` or `moecast trace stats --out` wrote.
     pub(crate) run: PathBuf,
     /// Folder for report.html and figures/ [default: the run's folder].
     #[arg(long)]

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use moecast_traces::format;
+use moecast_traces::stats::stats;
 use serde_json::json;
 
 use crate::cli::{Global, Plan, Quickstart, Report, Simulate};
@@ -36,10 +37,12 @@ pub(crate) fn run(arguments: &Quickstart, global: &Global, output: &Output) -> R
     let planned = plan::make(&plan_arguments(&recording, &config, out), global, output)?;
     let simulation = simulate_arguments(&recording, &config, out);
     let simulated = simulate::make(&simulation, global, output)?;
+    let measured = stats(&loaded);
+    trace::stats::write(&loaded, &measured, &out.join("run"))?;
     let written = report::make(&Report { run: out.join("run"), out: None })?;
     if output.wants_json() {
         output.json(&json!({
-            "trace": trace::stats::json_of(&loaded)?,
+            "trace": trace::stats::json_of(&loaded, &measured)?,
             "plan": planned.json(),
             "run": simulated.json(),
             "report": written[0],

@@ -1,15 +1,17 @@
-//! `moecast report RUN`.
+//! `moecast report FOLDER`.
 
-use anyhow::Result;
-use moecast_reports::{RunFile, page};
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use moecast_reports::{RunFile, StatsFile, Subject, page};
 use serde_json::json;
 
 use crate::cli::Report;
 use crate::files;
 use crate::output::Output;
 
-/// Largest run.json that is read: the largest models on the largest clusters need far less.
-const RUN_BYTES_MAX: u64 = 256 << 20;
+/// Largest file that is read: the largest models on the largest clusters need far less.
+const FILE_BYTES_MAX: u64 = 256 << 20;
 
 pub(crate) fn run(arguments: &Report, output: &Output) -> Result<()> {
     let written = make(arguments)?;
@@ -21,15 +23,33 @@ pub(crate) fn run(arguments: &Report, output: &Output) -> Result<()> {
 
 /// Writes the page and the figures; returns their paths, the page first.
 pub(crate) fn make(arguments: &Report) -> Result<Vec<String>> {
-    let path = arguments.run.join("run.json");
-    let bytes = files::read_small(&path, RUN_BYTES_MAX)?;
-    let run = RunFile::read(&bytes, &path.display().to_string())?;
-    let out = arguments.out.as_ref().unwrap_or(&arguments.run);
+    let folder = &arguments.run;
+    let run = read(&folder.join("run.json"), RunFile::read)?;
+    let stats = read(&folder.join("stats.json"), StatsFile::read)?;
+    let subject = match (&run, &stats) {
+        (Some(run), stats) => Subject::Run(run, stats.as_ref()),
+        (None, Some(stats)) => Subject::Recording(stats),
+        (None, None) => bail!(
+            "{}: no run.json and no stats.json; expected the folder of `moecast simulate --out` \
+             or `moecast trace stats --out`",
+            folder.display()
+        ),
+    };
+    let out = arguments.out.as_ref().unwrap_or(folder);
     let mut written = Vec::new();
-    for (name, bytes) in page::write_files(&run)? {
+    for (name, bytes) in page::write_files(subject)? {
         let path = out.join(name);
         files::write_bytes(&path, &bytes)?;
         written.push(path.display().to_string());
     }
     Ok(written)
+}
+
+/// What the file at `path` holds; `None` where there is no such file.
+fn read<T>(path: &Path, parse: fn(&[u8], &str) -> moecast_reports::Result<T>) -> Result<Option<T>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let bytes = files::read_small(path, FILE_BYTES_MAX)?;
+    Ok(Some(parse(&bytes, &path.display().to_string())?))
 }

@@ -157,6 +157,39 @@ fn report_writes_a_page_and_its_figures() {
     }
 }
 
+/// A recording has a page of its own; in the folder of a run, its figures join those of the run.
+#[test]
+fn report_draws_a_recording_alone_and_with_a_run() {
+    let scratch = imported();
+    let stats = scratch.json("trace stats trace.safetensors --out stats");
+    let file: Value = serde_json::from_slice(&scratch.read("stats/stats.json")).unwrap();
+    for (key, value) in file["stats"].as_object().unwrap() {
+        assert_eq!(&stats[key], value, "{key}");
+    }
+    assert_eq!((&file["version"], &file["checks"]), (&json!(1), &json!([])));
+    let figures = |folder: &str| -> Vec<String> {
+        let files = scratch.json(&format!("report {folder}"))["files"].clone();
+        let files = files.as_array().unwrap().iter().map(|file| file.as_str().unwrap().to_owned());
+        files.filter(|file| file.ends_with(".svg")).collect()
+    };
+    let alone = figures("stats");
+    assert!(alone.contains(&"stats/figures/srp.svg".to_owned()), "{alone:?}");
+    assert!(!alone.contains(&"stats/figures/step-time.svg".to_owned()), "{alone:?}");
+    let page = String::from_utf8(scratch.read("stats/report.html")).unwrap();
+    assert!(page.contains("Expert routing of") && page.contains("Not shown: published-check"));
+    scratch.ok(PLAN);
+    scratch.ok(SIMULATE);
+    let run = figures("run");
+    scratch.ok("trace stats trace.safetensors --out run");
+    assert_eq!(figures("run").len(), run.len() + alone.len());
+    let page = String::from_utf8(scratch.read("run/report.html")).unwrap();
+    assert!(page.contains("<h2>The recording</h2>"));
+    assert!(!page.contains("another recording"), "the run is of the same recording");
+    let answer = scratch.run("report plan");
+    assert_eq!(answer.code, 1);
+    assert!(answer.stderr.contains("no run.json and no stats.json"), "{}", answer.stderr);
+}
+
 #[test]
 fn list_names_every_family() {
     let scratch = Scratch::new();

@@ -13,6 +13,7 @@ fn everything(threads: u32) -> Vec<(std::path::PathBuf, Vec<u8>)> {
         "simulate --trace trace.safetensors --plan plan/plan.json --model config.json --out run \
          {threads}"
     ));
+    scratch.ok(&format!("trace stats trace.safetensors --out run {threads}"));
     scratch.ok(&format!("report run {threads}"));
     scratch.ok(&format!("trace split trace.safetensors --out parts {threads}"));
     scratch.ok(&format!("trace export npz trace.safetensors -o trace.npz {threads}"));

@@ -43,8 +43,9 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
 }
 
 fn all_sources() -> Vec<(PathBuf, String)> {
-    let folders = ["benches", "planner", "profiles", "reports", "sim", "src", "tests", "traces"];
-    folders.into_iter().flat_map(sources).collect()
+    let rooms = ["planner", "profiles", "reports", "sim", "src", "traces"];
+    let beside = ["benches", "fuzz/fuzz_targets", "fuzz/src", "tests"];
+    rooms.into_iter().chain(beside).flat_map(sources).collect()
 }
 
 fn manifest(folder: &str) -> String {

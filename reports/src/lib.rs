@@ -5,6 +5,8 @@ mod error;
 pub mod figures;
 pub mod page;
 mod run_file;
+mod stats_file;
+mod subject;
 mod tables;
 #[cfg(test)]
 mod testing;
@@ -12,4 +14,6 @@ mod testing;
 pub use draw::{Scene, Width};
 pub use error::{Error, Result};
 pub use run_file::{Candidate, RunFile, TraceFacts, VERSION as RUN_VERSION};
+pub use stats_file::{StatsFile, VERSION as STATS_VERSION};
+pub use subject::Subject;
 pub use tables::{Cell, Rows};

@@ -1,12 +1,13 @@
 //! The report page: one HTML file that needs nothing but itself.
 
-use crate::RunFile;
+use crate::Subject;
 use crate::draw::{Width, paint};
 use crate::error::Result;
-use crate::figures;
+use crate::figures::{self, Figure};
 
 mod facts;
 mod numbers;
+mod recording;
 mod words;
 
 const STYLE: &str = include_str!("page/style.css");
@@ -15,9 +16,47 @@ const STYLE: &str = include_str!("page/style.css");
 ///
 /// # Errors
 /// When a figure cannot be drawn.
-pub fn page(run: &RunFile) -> Result<String> {
-    let title = escape(&format!("Expert placement of {} on {}", run.model, run.cluster));
-    let mut html = format!(
+pub fn page(subject: Subject<'_>) -> Result<String> {
+    let (title, lead, synthetic) = match subject {
+        Subject::Run(run, _) => (
+            format!("Expert placement of {} on {}", run.model, run.cluster),
+            words::summary(run),
+            run.trace.synthetic,
+        ),
+        Subject::Recording(file) => {
+            (recording::title(file), recording::summary(file), file.synthetic)
+        }
+    };
+    let mut html = head(&escape(&title));
+    if synthetic {
+        html += "<p class=\"badge\">Synthetic recording: not measured</p>\n";
+    }
+    html += &format!("<p class=\"lead\">{lead}</p>\n</header>\n<main>\n");
+    let (of_recording, of_run): (Vec<_>, Vec<_>) =
+        shown(subject).into_iter().partition(Figure::of_recording);
+    if let Some(run) = subject.run() {
+        html += &numbers::headlines(run);
+        html += &numbers::comparison(run);
+        html += "<h2>Figures</h2>\n";
+        html += &drawn(&of_run)?;
+    }
+    if let Some(file) = subject.stats() {
+        html += &subject
+            .run()
+            .map_or_else(|| "<h2>Figures</h2>\n".to_owned(), |run| recording::section(file, run));
+        html += &drawn(&of_recording)?;
+        html += &recording::absent(file);
+    }
+    html += &match subject {
+        Subject::Run(run, _) => facts::of_run(run),
+        Subject::Recording(file) => facts::of_recording(file),
+    };
+    html += "</main>\n</body>\n</html>\n";
+    Ok(html)
+}
+
+fn head(title: &str) -> String {
+    format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n\
@@ -28,40 +67,43 @@ pub fn page(run: &RunFile) -> Result<String> {
          <header>\n<h1>{title}</h1>\n",
         paint::declarations(false),
         paint::declarations(true),
-    );
-    if run.trace.synthetic {
-        html += "<p class=\"badge\">Synthetic recording: not measured</p>\n";
-    }
-    html += &format!("<p class=\"lead\">{}</p>\n</header>\n<main>\n", words::summary(run));
-    html += &numbers::headlines(run);
-    html += &numbers::comparison(run);
-    html += "<h2>Figures</h2>\n";
-    let mut entries: Vec<&figures::Entry> = figures::ALL.iter().collect();
-    entries.sort_by_key(|entry| entry.order);
-    for entry in entries {
-        html += &format!("<figure id=\"{}\">\n<h3>{}</h3>\n", entry.name, escape(entry.title));
+    )
+}
+
+/// The figures that `subject` has data for, in the order of the page.
+fn shown(subject: Subject<'_>) -> Vec<Figure<'_>> {
+    let mut figures: Vec<Figure<'_>> =
+        figures::ALL.iter().filter_map(|entry| entry.of(subject)?.ok()).collect();
+    figures.sort_by_key(|figure| figure.entry.order);
+    figures
+}
+
+fn drawn(figures: &[Figure<'_>]) -> Result<String> {
+    let mut html = String::new();
+    for figure in figures {
+        let (name, title) = (figure.entry.name, escape(&figure.title));
+        html += &format!("<figure id=\"{name}\">\n<h3>{title}</h3>\n");
         for width in Width::ALL {
-            html += &entry.inline(run, width)?;
+            html += &figure.inline(width)?;
         }
-        html += &format!("<figcaption>{}</figcaption>\n</figure>\n", escape(entry.caption));
+        let caption = escape(figure.entry.caption);
+        html += &format!("<figcaption>{caption}</figcaption>\n</figure>\n");
     }
-    html += &facts::how_made(run);
-    html += "</main>\n</body>\n</html>\n";
     Ok(html)
 }
 
 /// Every file of a report with its path under the report's folder, `/` between the parts: the
-/// page, and each figure as SVG, PNG and CSV. The caller writes them.
+/// page, and each figure of it as SVG, PNG and CSV. The caller writes them.
 ///
 /// # Errors
 /// When a figure cannot be drawn.
-pub fn write_files(run: &RunFile) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut files = vec![("report.html".to_owned(), page(run)?.into_bytes())];
-    for entry in figures::ALL {
-        let path = |ending: &str| format!("figures/{}.{ending}", entry.name);
-        files.push((path("svg"), entry.svg(run)?.into_bytes()));
-        files.push((path("png"), entry.png(run)?));
-        files.push((path("csv"), (entry.rows)(run).csv().into_bytes()));
+pub fn write_files(subject: Subject<'_>) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut files = vec![("report.html".to_owned(), page(subject)?.into_bytes())];
+    for figure in shown(subject) {
+        let path = |ending: &str| format!("figures/{}.{ending}", figure.entry.name);
+        files.push((path("svg"), figure.svg()?.into_bytes()));
+        files.push((path("png"), figure.png()?));
+        files.push((path("csv"), figure.rows().csv().into_bytes()));
     }
     Ok(files)
 }

@@ -1,10 +1,14 @@
 //! Runs for tests, and a strict reader of markup.
 
+mod recordings;
+
 use moecast_sim::Summary;
 use moecast_sim::record::{ByteMeans, PartMeans, TimeStats};
 use moecast_traces::InputDigest;
 
 use crate::{Candidate, RUN_VERSION, RunFile, TraceFacts};
+
+pub(crate) use recordings::{counted, every_recording, recording};
 
 /// Two layers, two ranks, three experts: everything can be checked by hand.
 pub(crate) fn small() -> RunFile {

@@ -55,6 +55,9 @@ pub(crate) struct Stats {
     /// A plan.json: how many hops from layer to layer stay on a rank under its placement.
     #[arg(long)]
     pub(crate) plan: Option<PathBuf>,
+    /// Folder for stats.json, which `moecast report` draws; the folder of a run adds it there.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Args)]

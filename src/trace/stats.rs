@@ -1,41 +1,60 @@
 //! `moecast trace stats`.
 
+use std::path::Path;
+
 use anyhow::Result;
+use moecast_reports::StatsFile;
 use moecast_traces::stats::{TraceStats, stats as stats_of};
+use moecast_traces::synth::check::checks;
 use moecast_traces::{RoutingTrace, format};
 use serde_json::{Value, json};
 
 use super::{describe, hops, summary};
 use crate::cli::trace::Stats;
+use crate::files;
 use crate::output::{Output, Table};
 
 pub(crate) fn run(arguments: &Stats, output: &Output) -> Result<()> {
     let trace = format::read(&arguments.trace)?;
     let hops = arguments.plan.as_ref().map(|path| hops::measure(&trace, path)).transpose()?;
-    if output.wants_json() {
-        let mut object = json_of(&trace)?;
-        if let Some(hops) = &hops {
-            object["hops_on_rank"] = serde_json::to_value(hops)?;
-        }
-        output.json(&object)?;
+    let stats = stats_of(&trace);
+    if let Some(out) = &arguments.out {
+        write(&trace, &stats, out)?;
+    }
+    let mut answer = json_of(&trace, &stats)?;
+    if let Some(hops) = &hops {
+        answer["hops_on_rank"] = serde_json::to_value(hops)?;
+    }
+    if output.json(&answer)? {
         return Ok(());
     }
     output.note(&describe(&trace))?;
     output.remarks(&trace.header().remarks)?;
-    let stats = stats_of(&trace);
     output.table(&table_of(&stats))?;
     summary::print(&stats, output)?;
-    hops.map_or(Ok(()), |hops| hops::print(&hops, output))
+    hops.map_or(Ok(()), |hops| hops::print(&hops, output))?;
+    match &arguments.out {
+        Some(out) => output.line(&format!("stats: {}", out.join("stats.json").display())),
+        None => Ok(()),
+    }
+}
+
+/// Writes `stats.json` into the folder `out`.
+pub(crate) fn write(trace: &RoutingTrace, stats: &TraceStats, out: &Path) -> Result<()> {
+    let file =
+        StatsFile::new(env!("CARGO_PKG_VERSION"), trace.header(), stats.clone(), checks(trace));
+    files::write_bytes(&out.join("stats.json"), &serde_json::to_vec(&file)?)
 }
 
 /// The answer of `trace stats --json`; keys are stable.
-pub(crate) fn json_of(trace: &RoutingTrace) -> Result<Value> {
-    let mut object = serde_json::to_value(stats_of(trace))?;
+pub(crate) fn json_of(trace: &RoutingTrace, stats: &TraceStats) -> Result<Value> {
+    let mut object = serde_json::to_value(stats)?;
     let header = trace.header();
     object["model"] = json!(header.model);
     object["source"] = json!(header.source);
     object["synthetic"] = json!(header.synthetic);
     object["remarks"] = json!(header.remarks);
+    object["checks"] = json!(checks(trace));
     Ok(object)
 }
 

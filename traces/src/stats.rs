@@ -12,6 +12,7 @@ pub mod active;
 pub mod cache;
 pub mod coactivation;
 pub mod drift;
+mod keys;
 mod layer;
 pub mod load;
 pub mod replay;
@@ -28,7 +29,7 @@ use std::collections::BTreeMap;
 
 use moecast_profiles::ids::MoeLayer;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::trace::RoutingTrace;
 
@@ -49,18 +50,23 @@ pub const CACHE_PAIRS_MAX: usize = 1 << 22;
 pub type BySegment = BTreeMap<u32, Option<f64>>;
 
 /// Hit rates of three policies, by cache ratio.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChrStats {
     /// Least recently used.
+    #[serde(deserialize_with = "keys::read")]
     pub lru: HitRates,
     /// Least frequently used; counts survive eviction.
+    #[serde(deserialize_with = "keys::read")]
     pub lfu: HitRates,
     /// The best that any policy could do.
+    #[serde(deserialize_with = "keys::read")]
     pub belady: HitRates,
 }
 
 /// Statistics of a recording.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TraceStats {
     /// Tokens; for counts, those of the busiest layer.
     pub tokens: u64,
@@ -79,6 +85,9 @@ pub struct TraceStats {
     /// Locality of the whole model: one threshold, one cache for all layers.
     #[serde(flatten)]
     pub locality: CacheStats,
+    /// The SRP of the model if every token picked uniformly.
+    #[serde(deserialize_with = "keys::read")]
+    pub srp_null: BySegment,
     /// Tokens that `sch` and `chr` were replayed on.
     pub cache_tokens: Option<usize>,
     /// Reuse distances inside layers, all layers together.
@@ -122,6 +131,7 @@ pub fn stats(trace: &RoutingTrace) -> TraceStats {
         top_k: header.top_k,
         layers: header.moe_layers(),
         max_over_mean: mean(&per_layer),
+        srp_null: srp::nulls(&locality.srp, header.experts, header.top_k),
         locality,
         cache_tokens: cached.as_ref().map(Replay::tokens),
         reuse,

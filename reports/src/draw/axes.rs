@@ -100,6 +100,19 @@ pub(crate) fn whole_ticks(
     chosen.into_iter().map(|index| (index, values[index].to_string())).collect()
 }
 
+/// An axis of MoE layers, by their numbers in the model: its ends and its labelled values.
+pub(crate) fn layer_axis(layers: &[u16], width: f64) -> ((f64, f64), Vec<(f64, String)>) {
+    let layers: Vec<u64> = layers.iter().map(|&layer| u64::from(layer)).collect();
+    let first = layers.iter().min().copied().unwrap_or(0) as f64;
+    let last = layers.iter().max().copied().unwrap_or(0) as f64;
+    // One layer stands in the middle of the axis.
+    let room = if first < last { 0.0 } else { 0.5 };
+    let range = (first - room, last + room);
+    let shown = |layer: u64| (layer as f64 - range.0) / (range.1 - range.0);
+    let ticks = whole_ticks(&layers, 34.0, |index| shown(layers[index]) * (width - 50.0));
+    (range, ticks.into_iter().map(|(index, text)| (layers[index] as f64, text)).collect())
+}
+
 /// The frame of a chart with two axes.
 pub(crate) struct Axes<'a> {
     /// What the axes show, with units.

@@ -15,6 +15,8 @@ pub(crate) enum Look {
     Dashes,
     /// A see-through band.
     Band,
+    /// A dot.
+    Dot,
 }
 
 /// An entry of a legend.
@@ -41,7 +43,7 @@ pub(crate) fn draw(scene: &mut Scene, items: &[Item], top: f64) -> f64 {
     const LINE: f64 = 22.0;
     let (mut left, mut middle) = (0.0, top + LINE / 2.0);
     for item in items {
-        let swatch = if item.look == Look::Box { 12.0 } else { 22.0 };
+        let swatch = if matches!(item.look, Look::Box | Look::Dot) { 12.0 } else { 22.0 };
         let label = Label::new(0.0, middle, &item.text).at_most(scene.width - swatch - 8.0);
         let width = swatch + 7.0 + label.width();
         if left > 0.0 && left + width > scene.width {
@@ -52,6 +54,7 @@ pub(crate) fn draw(scene: &mut Scene, items: &[Item], top: f64) -> f64 {
             Look::Box => scene.fill([left, middle - 6.0, swatch, 12.0], item.paint),
             Look::Line => scene.line(vec![from, to], item.paint, 2.5),
             Look::Dashes => scene.dashes(from, to, item.paint),
+            Look::Dot => scene.dot(left + swatch / 2.0, middle, 3.5, item.paint),
             Look::Band => {
                 let (above, below) = (middle - 6.0, middle + 6.0);
                 let corners = [(left, above), (to.0, above), (to.0, below), (left, below)];

@@ -19,6 +19,8 @@ pub(crate) enum Paint {
     Ground,
     /// Text on one of the parts.
     OnPart,
+    /// Text on a pale level of the heat map.
+    OnPale,
     /// A fact of the recording, not of a candidate.
     Recording,
     /// A candidate; the same in every figure. See [`candidate`].
@@ -50,7 +52,7 @@ const fn rgb(hex: u32) -> Rgb {
 
 /// Baseline, plan, then whatever stands between them. Told apart by lightness as well as hue.
 const SERIES: usize = 6;
-const FIRST_SERIES: usize = 6;
+const FIRST_SERIES: usize = 7;
 /// Attention, dense, dispatch, experts, combine: mid tones that carry white text in both modes.
 const PARTS: usize = 5;
 const FIRST_PART: usize = FIRST_SERIES + SERIES;
@@ -61,6 +63,7 @@ const TONES: [Tone; FIRST_PART + PARTS] = [
     tone("grid", 0xe2_e6eb, 0x36_3f4b),
     tone("ground", 0xff_ffff, 0x14_191f),
     tone("on-part", 0xff_ffff, 0xff_ffff),
+    tone("on-pale", 0x1b_2431, 0x1b_2431),
     tone("recording", 0x6a_5acd, 0xa5_9bf5),
     tone("series-baseline", 0x8b_95a1, 0x8f_9aa8),
     tone("series-plan", 0x12_62b3, 0x62_b0f7),
@@ -103,7 +106,8 @@ impl Paint {
             Self::Grid => 2,
             Self::Ground => 3,
             Self::OnPart => 4,
-            Self::Recording => 5,
+            Self::OnPale => 5,
+            Self::Recording => 6,
             Self::Series(index) => FIRST_SERIES + index % SERIES,
             Self::Part(index) => FIRST_PART + index % PARTS,
             Self::Heat(_) => return None,

@@ -143,20 +143,29 @@ type Drawn<B> = std::result::Result<(), DrawingAreaErrorKind<<B as DrawingBacken
 
 /// The dashes of a line between two points.
 fn dashes(points: &[(f64, f64)]) -> Vec<Vec<(f64, f64)>> {
-    let [from, to] = points else {
-        return vec![points.to_vec()];
-    };
-    let (right, down) = (to.0 - from.0, to.1 - from.1);
-    let length = right.hypot(down);
-    let count = (length / (DASH.0 + DASH.1)).ceil() as usize;
-    let at = |place: f64| {
-        let share = (place / length).min(1.0);
-        (from.0 + share * right, from.1 + share * down)
-    };
-    (0..count)
-        .map(|index| index as f64 * (DASH.0 + DASH.1))
-        .map(|start| vec![at(start), at(start + DASH.0)])
-        .collect()
+    let period = DASH.0 + DASH.1;
+    let mut pieces = Vec::new();
+    // How much of the current dash and gap lies on the pairs before.
+    let mut walked = 0.0;
+    for pair in points.windows(2) {
+        let (from, to) = (pair[0], pair[1]);
+        let (right, down) = (to.0 - from.0, to.1 - from.1);
+        let length = right.hypot(down);
+        let at = |place: f64| {
+            let share = place / length;
+            (from.0 + share * right, from.1 + share * down)
+        };
+        let mut start = -walked;
+        while start < length {
+            let (first, last) = (start.max(0.0), (start + DASH.0).min(length));
+            if first < last {
+                pieces.push(vec![at(first), at(last)]);
+            }
+            start += period;
+        }
+        walked = length - (start - period);
+    }
+    pieces
 }
 
 fn failed(figure: &str, cause: impl std::fmt::Display) -> Error {
@@ -247,6 +256,11 @@ mod tests {
         let ends: Vec<(f64, f64)> = pieces.iter().map(|piece| (piece[0].0, piece[1].0)).collect();
         assert_eq!(ends, [(0.0, 6.0), (10.0, 16.0), (20.0, 25.0)]);
         assert!(dashes(&[(3.0, 3.0), (3.0, 3.0)]).is_empty());
+        // Around a corner the pattern goes on: two dashes, the second one bent after two pixels.
+        let bent = dashes(&[(0.0, 0.0), (12.0, 0.0), (12.0, 9.0)]);
+        let lengths =
+            bent.iter().map(|piece| (piece[1].0 - piece[0].0).hypot(piece[1].1 - piece[0].1));
+        assert_eq!(lengths.collect::<Vec<_>>(), [6.0, 2.0, 4.0, 1.0]);
     }
 
     #[test]

@@ -191,7 +191,27 @@ impl Scene {
     }
 
     pub(crate) fn dashes(&mut self, from: (f64, f64), to: (f64, f64), paint: Paint) {
-        self.marks.push(Mark::Line { points: vec![from, to], paint, width: 1.5, dashed: true });
+        self.dashed(vec![from, to], paint);
+    }
+
+    /// A dashed line through the points; one that stands alone is a dot.
+    pub(crate) fn dashed(&mut self, points: Vec<(f64, f64)>, paint: Paint) {
+        if let [(x, y)] = points[..] {
+            return self.dot(x, y, 3.0, paint);
+        }
+        self.marks.push(Mark::Line { points, paint, width: 1.5, dashed: true });
+    }
+
+    /// A line through the points that are there; one that stands alone is a dot.
+    pub(crate) fn curve(&mut self, points: &[Option<(f64, f64)>], paint: Paint) {
+        for stretch in points.split(Option::is_none) {
+            let stretch: Vec<(f64, f64)> = stretch.iter().copied().flatten().collect();
+            match stretch.as_slice() {
+                [] => {}
+                [(x, y)] => self.dot(*x, *y, 4.0, paint),
+                _ => self.line(stretch, paint, 2.0),
+            }
+        }
     }
 
     pub(crate) fn area(&mut self, points: Vec<(f64, f64)>, paint: Paint) {

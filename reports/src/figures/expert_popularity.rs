@@ -1,6 +1,6 @@
 //! How unevenly the recording itself uses the experts, whatever the placement.
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
 use crate::draw::axes::largest;
 use crate::draw::legend::{self, Item, Look};
@@ -10,14 +10,12 @@ use crate::tables::Rows;
 pub(super) const ENTRY: Entry = Entry {
     name: "expert-popularity",
     about: "share of the tokens per expert, most popular first, against an even share",
-    title: "How unevenly the tokens choose their experts",
     caption: "The experts of every layer are sorted by how often they were chosen. The line is \
               the median over the layers of the share that the first, second, … expert has; the \
               band reaches from the lowest to the highest layer. The dashed line is the share \
               if all experts were chosen alike. A steep start means that few experts are hot.",
     order: 6,
-    rows,
-    draw,
+    kind: Kind::Run { title: "How unevenly the tokens choose their experts", rows, draw },
 };
 
 /// Lowest, median and highest share over the layers, at one place in the order of popularity.

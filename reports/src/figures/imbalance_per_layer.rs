@@ -1,8 +1,8 @@
 //! How uneven the ranks are loaded in every layer, per candidate, against the lower bound.
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
-use crate::draw::axes::{drawable, largest, whole_ticks};
+use crate::draw::axes::{drawable, largest, layer_axis};
 use crate::draw::legend::{self, Item, Look};
 use crate::draw::paint::candidate;
 use crate::draw::{Axes, Paint, Scene, Ticks, Width, digits};
@@ -11,15 +11,17 @@ use crate::tables::{Cell, Rows};
 pub(super) const ENTRY: Entry = Entry {
     name: "imbalance-per-layer",
     about: "busiest rank over mean rank per layer, a line per candidate, and the lower bound",
-    title: "How far the busiest rank of each layer is above the mean",
     caption: "In every step and layer, the tokens of the busiest rank divided by the mean over \
               the ranks; shown is the mean over the steps. 1 is perfect balance, and 2 means that \
               the layer waits for a rank with twice the mean load. The dashed line is a lower \
               bound of the mean over all layers: no placement with as many slots as the plan \
               gets below it, though a single layer may.",
     order: 2,
-    rows,
-    draw,
+    kind: Kind::Run {
+        title: "How far the busiest rank of each layer is above the mean",
+        rows,
+        draw,
+    },
 };
 
 /// The imbalance of a layer that had load; a layer without any has none.
@@ -47,20 +49,13 @@ fn draw(run: &RunFile, width: Width) -> Scene {
     }
     let top = legend::draw(&mut scene, &items, 0.0) + 6.0;
 
-    let layers: Vec<u64> = run.layers.iter().map(|&layer| u64::from(layer)).collect();
-    let first = layers.iter().min().copied().unwrap_or(0) as f64;
-    let last = layers.iter().max().copied().unwrap_or(0) as f64;
-    // One layer stands in the middle of the axis.
-    let room = if first < last { 0.0 } else { 0.5 };
-    let x_range = (first - room, last + room);
-    let shown = |layer: u64| (layer as f64 - x_range.0) / (x_range.1 - x_range.0);
-    let ticks = whole_ticks(&layers, 34.0, |index| shown(layers[index]) * (scene.width - 50.0));
+    let (x_range, x_ticks) = layer_axis(&run.layers, scene.width);
     let values = run.candidates.iter().flat_map(|it| &it.summary.imbalance_per_layer);
     let highest = largest(values.copied().chain(bound)).max(1.0);
     let plot = Axes {
         titles: ("MoE layer (number in the model)", "max / mean rank load, mean over steps"),
         x_range,
-        x_ticks: ticks.into_iter().map(|(index, text)| (layers[index] as f64, text)).collect(),
+        x_ticks,
         y: Ticks::around(1.0, highest, 5),
         y_label: Ticks::labelled,
         height: width.pick(280.0, 220.0),
@@ -80,14 +75,7 @@ fn draw(run: &RunFile, width: Width) -> Scene {
                 present(value).map(|value| (plot.x.at(f64::from(layer)), plot.y.at(value)))
             })
             .collect();
-        for stretch in points.split(Option::is_none) {
-            let stretch: Vec<(f64, f64)> = stretch.iter().copied().flatten().collect();
-            match stretch.as_slice() {
-                [] => {}
-                [(x, y)] => scene.dot(*x, *y, 4.0, paint),
-                _ => scene.line(stretch, paint, 2.0),
-            }
-        }
+        scene.curve(&points, paint);
     }
     scene
 }

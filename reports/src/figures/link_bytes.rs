@@ -2,7 +2,7 @@
 
 use moecast_sim::record::ByteMeans;
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
 use crate::draw::axes::{drawable, largest};
 use crate::draw::digits::{byte_unit, with_unit};
@@ -14,13 +14,11 @@ use crate::tables::{Cell, Rows};
 pub(super) const ENTRY: Entry = Entry {
     name: "link-bytes",
     about: "bytes of a step per class of link, a bar per candidate",
-    title: "What one step sends over which links",
     caption: "Mean bytes of one forward pass over all ranks and layers, dispatch and combine \
               together. Bytes that stay on their rank use no link; bytes between nodes use the \
               slowest.",
     order: 5,
-    rows,
-    draw,
+    kind: Kind::Run { title: "What one step sends over which links", rows, draw },
 };
 
 /// Name in the table, words in the figure, value.

@@ -1,6 +1,6 @@
 //! The load of every rank in every layer, before and after, on one colour scale.
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
 use crate::draw::axes::whole_ticks;
 use crate::draw::paint::HEAT_LEVELS;
@@ -11,14 +11,12 @@ use crate::tables::Rows;
 pub(super) const ENTRY: Entry = Entry {
     name: "load-heatmap",
     about: "load of every rank in every layer over the layer's mean, a panel per candidate",
-    title: "Which ranks are overloaded in which layers",
     caption: "Every cell is one rank in one MoE layer: its tokens over the whole simulated part, \
               divided by the mean over the ranks of that layer. Pale is the mean, orange is above \
               and blue below; the same colour means the same in every panel. Single steps are \
               less even than their sum.",
     order: 3,
-    rows,
-    draw,
+    kind: Kind::Run { title: "Which ranks are overloaded in which layers", rows, draw },
 };
 
 /// Half ranges that a scale may have, in units of the mean.

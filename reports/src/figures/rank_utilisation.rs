@@ -1,6 +1,6 @@
 //! How much of the time every rank computes, per candidate.
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
 use crate::draw::axes::{drawable, largest, whole_ticks};
 use crate::draw::paint::candidate;
@@ -10,12 +10,10 @@ use crate::tables::{Cell, Rows};
 pub(super) const ENTRY: Entry = Entry {
     name: "rank-utilisation",
     about: "share of the time that each rank computes, a panel per candidate",
-    title: "How much of the time each rank computes",
     caption: "The rest is waiting for other ranks and for tokens on their way. The dashed line is \
               the mean over the ranks. All panels have the same scale.",
     order: 4,
-    rows,
-    draw,
+    kind: Kind::Run { title: "How much of the time each rank computes", rows, draw },
 };
 
 fn rows(run: &RunFile) -> Rows {

@@ -2,7 +2,7 @@
 
 use moecast_sim::record::PartMeans;
 
-use super::Entry;
+use super::{Entry, Kind};
 use crate::RunFile;
 use crate::draw::axes::{drawable, largest};
 use crate::draw::digits::{self, time_unit, with_unit};
@@ -13,13 +13,11 @@ use crate::tables::{Cell, Rows};
 pub(super) const ENTRY: Entry = Entry {
     name: "step-time",
     about: "mean time of a step by part, a bar per candidate",
-    title: "Where the time of a step goes",
     caption: "Mean time of one forward pass, and what it is made of. Attention and experts count \
               the slowest rank of each layer, because the ranks meet there. Behind every bar \
               stand its total and the change against the first candidate.",
     order: 1,
-    rows,
-    draw,
+    kind: Kind::Run { title: "Where the time of a step goes", rows, draw },
 };
 
 const PARTS: [&str; 5] = ["attention", "dense", "dispatch", "experts", "combine"];

@@ -3,7 +3,7 @@
 use super::*;
 use crate::draw::scene::Mark;
 use crate::tables::Cell;
-use crate::testing::{elements, every_shape, sized, small};
+use crate::testing::{elements, every_recording, every_shape, recording, sized, small};
 
 fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
     let index = rows.columns.iter().position(|name| *name == column).expect("a column");
@@ -16,7 +16,7 @@ fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
 }
 
 fn rows_of(name: &str, run: &RunFile) -> Rows {
-    (find(name).unwrap().rows)(run)
+    find(name).unwrap().of(Subject::Run(run, None)).unwrap().unwrap().rows()
 }
 
 fn near(a: f64, b: f64) -> bool {
@@ -37,16 +37,26 @@ fn names_are_in_order_and_words_are_sentences() {
     assert!(find("step-tine").is_err_and(|error| error.to_string().contains("`step-time`")));
 }
 
-#[test]
-fn every_figure_has_room_for_every_run() {
-    for (shape, run) in every_shape() {
-        for entry in ALL {
-            for width in Width::ALL {
-                check_layout(&(entry.draw)(&run, width), &format!("{} of {shape}", entry.name));
-            }
-            check_layout(&entry.sheet(&run), &format!("sheet {} of {shape}", entry.name));
+/// Every figure of every run and of every recording that has one, and what it is a figure of.
+fn for_every_figure(check: impl Fn(&str, &Figure<'_>)) {
+    let (runs, recordings) = (every_shape(), every_recording());
+    let runs = runs.iter().map(|(shape, run)| (*shape, Subject::Run(run, None)));
+    let recordings = recordings.iter().map(|(shape, file)| (*shape, Subject::Recording(file)));
+    for (shape, subject) in runs.chain(recordings) {
+        for figure in ALL.iter().filter_map(|entry| entry.of(subject)?.ok()) {
+            check(&format!("{} of {shape}", figure.entry.name), &figure);
         }
     }
+}
+
+#[test]
+fn every_figure_has_room_for_every_run() {
+    for_every_figure(|place, figure| {
+        for width in Width::ALL {
+            check_layout(&figure.draw(width), place);
+        }
+        check_layout(&figure.sheet(), &format!("sheet {place}"));
+    });
 }
 
 /// Everything is on the canvas, and no text covers another.
@@ -87,60 +97,61 @@ fn check_layout(scene: &Scene, place: &str) {
 
 #[test]
 fn every_figure_draws_every_run() {
-    for (shape, run) in every_shape() {
-        for entry in ALL {
-            let place = format!("{} of {shape}", entry.name);
-            let svg = entry.svg(&run).expect(&place);
-            let tags = elements(&svg);
-            assert_eq!(tags.first().map(String::as_str), Some("svg"), "{place}");
-            assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{place}");
-            for width in Width::ALL {
-                let inline = entry.inline(&run, width).expect(&place);
-                elements(&inline);
-                assert!(!inline.contains("#0102"), "{place}: a stand-in was left");
-                assert!(!inline.contains("#FFFFFF"), "{place}: a ground was drawn");
-            }
-            let columns = (entry.rows)(&run).columns.len();
-            assert!((entry.rows)(&run).rows.iter().all(|row| row.len() == columns), "{place}");
+    for_every_figure(|place, figure| {
+        let svg = figure.svg().expect(place);
+        let tags = elements(&svg);
+        assert_eq!(tags.first().map(String::as_str), Some("svg"), "{place}");
+        assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{place}");
+        for width in Width::ALL {
+            let inline = figure.inline(width).expect(place);
+            elements(&inline);
+            assert!(!inline.contains("#0102"), "{place}: a stand-in was left");
+            assert!(!inline.contains("#FFFFFF"), "{place}: a ground was drawn");
         }
-    }
+        let rows = figure.rows();
+        assert!(rows.rows.iter().all(|row| row.len() == rows.columns.len()), "{place}");
+    });
 }
 
 #[test]
 fn every_figure_is_a_png_whose_size_matches_its_svg() {
     let shapes = ["normal", "one of everything", "no candidate", "huge", "hostile names"];
-    for (shape, run) in every_shape().into_iter().filter(|(shape, _)| shapes.contains(shape)) {
-        for entry in ALL {
-            let png = entry.png(&run).unwrap_or_else(|error| panic!("{shape}: {error}"));
-            let decoder = png::Decoder::new(png.as_slice());
-            let mut reader = decoder.read_info().unwrap();
-            let scene = entry.sheet(&run);
-            let (width, height) = (reader.info().width, reader.info().height);
-            assert_eq!(f64::from(width), scene.width.ceil() * 2.0, "{}", entry.name);
-            assert_eq!(f64::from(height), scene.height.ceil() * 2.0, "{}", entry.name);
-            let mut pixels = vec![0; reader.output_buffer_size()];
-            reader.next_frame(&mut pixels).unwrap();
-            assert_eq!(&pixels[..3], [255, 255, 255], "{} is on white", entry.name);
-            assert!(pixels.iter().any(|&value| value < 128), "{} shows something", entry.name);
+    for_every_figure(|place, figure| {
+        if !shapes.iter().any(|shape| place.ends_with(shape)) {
+            return;
         }
-    }
+        let png = figure.png().unwrap_or_else(|error| panic!("{place}: {error}"));
+        let decoder = png::Decoder::new(png.as_slice());
+        let mut reader = decoder.read_info().unwrap();
+        let scene = figure.sheet();
+        let (width, height) = (reader.info().width, reader.info().height);
+        assert_eq!(f64::from(width), scene.width.ceil() * 2.0, "{place}");
+        assert_eq!(f64::from(height), scene.height.ceil() * 2.0, "{place}");
+        let mut pixels = vec![0; reader.output_buffer_size()];
+        reader.next_frame(&mut pixels).unwrap();
+        assert_eq!(&pixels[..3], [255, 255, 255], "{place} is on white");
+        assert!(pixels.iter().any(|&value| value < 128), "{place} shows something");
+    });
 }
 
 #[test]
 fn the_same_run_gives_the_same_bytes() {
-    let run = sized(&["linear", "eplb", "plan"], 12, 16, 64);
+    let (run, file) = (sized(&["linear", "eplb", "plan"], 12, 16, 64), recording());
     for entry in ALL {
-        assert_eq!(entry.svg(&run).unwrap(), entry.svg(&run).unwrap(), "{}", entry.name);
-        assert_eq!(entry.png(&run).unwrap(), entry.png(&run).unwrap(), "{}", entry.name);
+        let figure = entry.of(Subject::Run(&run, Some(&file))).unwrap().unwrap();
+        assert_eq!(figure.svg().unwrap(), figure.svg().unwrap(), "{}", entry.name);
+        assert_eq!(figure.png().unwrap(), figure.png().unwrap(), "{}", entry.name);
     }
 }
 
 #[test]
 fn a_synthetic_recording_is_named_on_every_sheet() {
-    let mut run = small();
+    let (mut run, mut file) = (small(), recording());
     run.trace.synthetic = true;
+    file.synthetic = true;
     for entry in ALL {
-        assert!(entry.svg(&run).unwrap().contains(">synthetic recording"), "{}", entry.name);
+        let figure = entry.of(Subject::Run(&run, Some(&file))).unwrap().unwrap();
+        assert!(figure.svg().unwrap().contains(">synthetic recording"), "{}", entry.name);
     }
 }
 

@@ -1,17 +1,42 @@
 //! How the numbers were made, so that somebody else can make them again.
 
-use super::escape;
-use crate::RunFile;
-use crate::draw::digits;
+use moecast_traces::InputDigest;
 
-/// The last section of the page.
-pub(super) fn how_made(run: &RunFile) -> String {
+use super::escape;
+use crate::draw::digits;
+use crate::{RunFile, StatsFile};
+
+/// A name and what it is called here.
+type Fact = (&'static str, String);
+
+/// The last section of the page of a run.
+pub(super) fn of_run(run: &RunFile) -> String {
+    let remarks: Vec<&String> = run.remarks.iter().chain(&run.trace.remarks).collect();
+    section(facts(run), &remarks, &run.trace.inputs)
+}
+
+/// The last section of the page of a recording.
+pub(super) fn of_recording(file: &StatsFile) -> String {
+    let stats = &file.stats;
+    let facts = vec![
+        ("Model", super::recording::model(file).to_owned()),
+        ("MoE layers", layers(&file.layers)),
+        ("Experts per layer", experts(usize::from(stats.experts), stats.top_k)),
+        ("Recording", recording(&file.source, file.synthetic)),
+        ("Tokens", digits::count(stats.tokens)),
+        ("Requests", requests(stats.requests)),
+        ("Steps", digits::count(stats.steps as u64)),
+        ("Made by", format!("moecast {}", file.tool)),
+    ];
+    section(facts, &file.remarks.iter().collect::<Vec<_>>(), &file.inputs)
+}
+
+fn section(facts: Vec<Fact>, remarks: &[&String], inputs: &[InputDigest]) -> String {
     let mut html = "<h2>How this was made</h2>\n<dl>\n".to_owned();
-    for (name, value) in facts(run) {
+    for (name, value) in facts {
         html += &format!("<dt>{name}</dt><dd>{}</dd>\n", escape(&value));
     }
     html += "</dl>\n";
-    let remarks: Vec<&String> = run.remarks.iter().chain(&run.trace.remarks).collect();
     if !remarks.is_empty() {
         html += "<h3>Assumptions and remarks</h3>\n<ul>\n";
         for remark in remarks {
@@ -19,12 +44,12 @@ pub(super) fn how_made(run: &RunFile) -> String {
         }
         html += "</ul>\n";
     }
-    if !run.trace.inputs.is_empty() {
+    if !inputs.is_empty() {
         html += "<h3>Input files of the recording</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
                  <table class=\"wide-table left\">\n<thead><tr><th scope=\"col\">file</th>\
                  <th scope=\"col\">bytes</th><th scope=\"col\">SHA-256</th></tr></thead>\n\
                  <tbody>\n";
-        for input in &run.trace.inputs {
+        for input in inputs {
             html += &format!(
                 "<tr><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
                 escape(&input.name),
@@ -37,30 +62,42 @@ pub(super) fn how_made(run: &RunFile) -> String {
     html
 }
 
-fn facts(run: &RunFile) -> Vec<(&'static str, String)> {
-    let trace = &run.trace;
-    let layers = match (run.layers.first(), run.layers.last()) {
+fn layers(layers: &[u16]) -> String {
+    match (layers.first(), layers.last()) {
         (Some(first), Some(last)) if first != last => {
-            format!("{} (numbers {first} to {last} in the model)", run.layers.len())
+            format!("{} (numbers {first} to {last} in the model)", layers.len())
         }
         (Some(only), _) => format!("1 (number {only} in the model)"),
         _ => "0".to_owned(),
-    };
-    let experts = run.popularity.first().map_or(0, Vec::len);
-    let synthetic = if trace.synthetic { ", synthetic" } else { "" };
-    let requests = trace.requests.map_or("not known".to_owned(), |it| digits::count(it as u64));
+    }
+}
+
+fn experts(experts: usize, top_k: u16) -> String {
+    format!("{experts}, of which a token chooses {top_k}")
+}
+
+fn recording(source: &str, synthetic: bool) -> String {
+    format!("{source}{}", if synthetic { ", synthetic" } else { "" })
+}
+
+fn requests(requests: Option<usize>) -> String {
+    requests.map_or("not known".to_owned(), |it| digits::count(it as u64))
+}
+
+fn facts(run: &RunFile) -> Vec<Fact> {
+    let trace = &run.trace;
     vec![
         ("Model", run.model.clone()),
-        ("MoE layers", layers),
-        ("Experts per layer", format!("{experts}, of which a token chooses {}", trace.top_k)),
+        ("MoE layers", layers(&run.layers)),
+        ("Experts per layer", experts(run.popularity.first().map_or(0, Vec::len), trace.top_k)),
         ("Cluster", run.cluster.clone()),
         ("Ranks", run.ranks.to_string()),
         ("Engine rule", run.engine.clone()),
         ("Cost model", run.cost.clone()),
-        ("Recording", format!("{}{synthetic}", trace.source)),
+        ("Recording", recording(&trace.source, trace.synthetic)),
         ("Simulated part", trace.part.clone()),
         ("Tokens", digits::count(trace.tokens)),
-        ("Requests", requests),
+        ("Requests", requests(trace.requests)),
         ("Made by", format!("moecast {}", run.tool)),
     ]
 }

@@ -5,7 +5,7 @@ use crate::RunFile;
 use crate::draw::digits::{self, time_unit, with_unit};
 
 /// "a", "a and b", "a, b and c".
-fn listed(names: &[String]) -> String {
+pub(super) fn listed(names: &[String]) -> String {
     match names {
         [] => String::new(),
         [only] => only.clone(),
@@ -13,7 +13,7 @@ fn listed(names: &[String]) -> String {
     }
 }
 
-fn amount(count: u64, noun: &str) -> String {
+pub(super) fn amount(count: u64, noun: &str) -> String {
     let ending = if count == 1 { "" } else { "s" };
     format!("{} {noun}{ending}", digits::count(count))
 }

@@ -8,7 +8,7 @@
 
 use moecast_profiles::seed::Seed;
 use rand::seq::SliceRandom;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::trace::{NO_EXPERT, RoutingTrace};
 
@@ -19,7 +19,8 @@ pub const BATCH_MAX: usize = 4096;
 pub const GROUPS_MAX: usize = 64;
 
 /// Distinct experts per layer at one batch size, mean over layers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ActiveExperts {
     /// Tokens in the batch.
     pub batch: usize,

@@ -4,7 +4,7 @@
 //! avoid each other a little: uniform routing has lift (k - 1)E / (k(E - 1)), which is the null.
 //! Cost: k(k - 1)/2 steps per token; E x E counts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replay::Stream;
 
@@ -24,7 +24,8 @@ pub struct Coactivation {
 }
 
 /// Two experts that are picked together.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Pair {
     /// The smaller id.
     pub a: u16,
@@ -37,7 +38,8 @@ pub struct Pair {
 }
 
 /// Co-activation of a layer in a few numbers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct CoactivationStats {
     /// Lift of every pair under uniform routing; `None` for a single expert.
     pub null_lift: Option<f64>,

@@ -11,7 +11,7 @@
 use std::f64::consts::LN_2;
 
 use moecast_profiles::ids::MoeLayer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::load::by_part;
 use crate::trace::{Events, RoutingTrace};
@@ -23,7 +23,8 @@ pub const WINDOWS: usize = 8;
 pub type Matrix = Vec<Vec<Option<f64>>>;
 
 /// How alike the parts of a recording are.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Drift {
     /// What the parts are called.
     pub parts: Vec<String>,

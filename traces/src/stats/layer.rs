@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use moecast_profiles::ids::MoeLayer;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cache::{HitRates, Policy, RATIOS, hit_rates};
 use super::coactivation::{Coactivation, CoactivationStats};
@@ -12,24 +12,28 @@ use super::load::Load;
 use super::replay::Replay;
 use super::reuse::{Reuse, ReuseStats};
 use super::srp::{Best, SEGMENTS, Windows};
-use super::{BySegment, ChrStats, uniform};
+use super::{BySegment, ChrStats, keys, uniform};
 use crate::trace::RoutingTrace;
 
 /// Locality in time, of one layer or of the model.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CacheStats {
     /// Segment routing best performance, by segment length.
+    #[serde(deserialize_with = "keys::read")]
     pub srp: BySegment,
     /// The cache that its prediction would fill, in multiples of top-k.
+    #[serde(deserialize_with = "keys::read")]
     pub srp_cache_ratio: BySegment,
     /// Segment cache best hit rate, by cache ratio, then by segment length.
+    #[serde(deserialize_with = "keys::read_nested")]
     pub sch: BTreeMap<u32, BySegment>,
     /// Hit rates of cache policies, by cache ratio.
     pub chr: ChrStats,
 }
 
 /// One MoE layer.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LayerStats {
     /// Layer number as the model counts it.
     pub layer: u16,

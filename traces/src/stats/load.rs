@@ -2,12 +2,13 @@
 //!
 //! Cost: one pass over the recording for all layers; one sort of the experts per layer.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::trace::{Events, NO_EXPERT, RoutingTrace};
 
 /// Unevenness of one layer's loads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Load {
     /// Load of the busiest expert over the mean load; 1 is perfectly even.
     pub max_over_mean: f64,

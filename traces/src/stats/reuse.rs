@@ -6,7 +6,7 @@
 //! The queue of tokens is that of [`super::replay`]: a reuse may cross from one request to the
 //! next. Cost: one comparison per pick and expert, in vectors.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replay::Stream;
 
@@ -20,7 +20,8 @@ pub struct Reuse {
 }
 
 /// Reuse distances in a few numbers.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ReuseStats {
     /// Picks of an expert that had not been picked before.
     pub first: u64,

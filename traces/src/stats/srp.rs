@@ -15,6 +15,7 @@
 
 use std::ops::Range;
 
+use super::BySegment;
 use super::replay::Stream;
 
 /// Window lengths that are published.
@@ -89,6 +90,35 @@ impl Windows {
         }
         best
     }
+}
+
+/// SRP at `segment` of a long recording whose tokens pick `top_k` of `experts` uniformly: an expert
+/// is in a token with p = k/E, so the tokens of a window that hold it are binomial.
+#[must_use]
+pub fn null(experts: u16, top_k: u16, segment: u32) -> f64 {
+    let (length, share) = (f64::from(segment), f64::from(top_k) / f64::from(experts));
+    if share >= 1.0 {
+        return 1.0;
+    }
+    let ways = libm::lgamma(length + 1.0);
+    let (mut matches, mut predicted, mut best) = (0.0, 0.0, 0.0_f64);
+    for count in (0..=segment).rev().map(f64::from) {
+        let (seen, missed) = (count, length - count);
+        let arrangements = ways - libm::lgamma(seen + 1.0) - libm::lgamma(missed + 1.0);
+        let chance = (arrangements + seen * share.ln() + missed * (1.0 - share).ln()).exp();
+        matches += seen * chance;
+        predicted += length * chance;
+        best = best.max(2.0 * matches / (predicted + length * share));
+    }
+    best
+}
+
+/// The null at every segment length that `srp` has a value for.
+pub(super) fn nulls(srp: &BySegment, experts: u16, top_k: u16) -> BySegment {
+    let null = |(&segment, best): (&u32, &Option<f64>)| {
+        (segment, best.map(|_| null(experts, top_k, segment)))
+    };
+    srp.iter().map(null).collect()
 }
 
 /// Windows are counted when an expert's count changes: `since` is the window of the last change.
@@ -193,6 +223,27 @@ mod tests {
         for segment in [1, 4, 16] {
             let best = best(&trace, segment).unwrap();
             assert_eq!((best.srp, best.cache_ratio), (1.0, 1.0));
+        }
+    }
+
+    #[test]
+    fn the_null_is_that_of_uniform_picks() {
+        // Of two tokens that pick one of two, an expert is in both, one or none with 1/4, 1/2,
+        // 1/4. Threshold 1 predicts 3/2 and matches 1 of 1: F1 = 2/(3/2 + 1); threshold 2: 1/1.5;
+        // threshold 0: 2/3.
+        assert!((null(2, 1, 2) - 0.8).abs() < 1e-12);
+        assert_eq!(null(4, 4, 16), 1.0);
+        let mut random = moecast_profiles::seed::Seed(3).stream("test");
+        let rows: Vec<Vec<u16>> = (0..20_000)
+            .map(|_| {
+                let ids = rand::seq::index::sample(&mut random, 16, 3);
+                ids.iter().map(|id| u16::try_from(id).unwrap()).collect()
+            })
+            .collect();
+        let trace = super::super::testing::wide_trace(16, 3, &rows);
+        for segment in SEGMENTS {
+            let (found, expected) = (best(&trace, segment).unwrap().srp, null(16, 3, segment));
+            assert!((found - expected).abs() < 0.005, "{segment}: {found} against {expected}");
         }
     }
 

@@ -84,7 +84,7 @@ fn keys_are_stable() {
     assert_eq!(
         keys(&value).join(" "),
         "active_experts cache_tokens chr domains drift experts layers max_over_mean per_layer \
-         requests reuse sch srp srp_cache_ratio steps tokens top_k transitions"
+         requests reuse sch srp srp_cache_ratio srp_null steps tokens top_k transitions"
     );
     assert_eq!(
         keys(&value["per_layer"][0]).join(" "),
@@ -97,6 +97,25 @@ fn keys_are_stable() {
     assert_eq!(value["per_layer"][1]["max_over_mean"], json!(2.0));
     let null = &value["per_layer"][1]["null"];
     assert_eq!(keys(null).join(" "), "busiest_half cv entropy gini max_over_mean");
+}
+
+/// What was written is read again, and a key that is not known is refused at every depth.
+#[test]
+fn json_is_read_back() {
+    let stats = stats(&trace(4, &[0; 8], &[[0, 1, 2, 3]; 8]));
+    let text = serde_json::to_string(&stats).unwrap();
+    assert_eq!(serde_json::from_str::<TraceStats>(&text).unwrap(), stats);
+    let value = serde_json::to_value(&stats).unwrap();
+    for place in ["", "/per_layer/0", "/per_layer/0/null", "/drift", "/chr", "/reuse"] {
+        let mut wrong = value.clone();
+        wrong.pointer_mut(place).unwrap()["unheard"] = json!(1);
+        let error = serde_json::from_value::<TraceStats>(wrong).unwrap_err().to_string();
+        assert!(error.contains("unknown field `unheard`"), "{place}: {error}");
+    }
+    let mut wrong = value;
+    wrong["sch"]["1"]["many"] = json!(1.0);
+    let error = serde_json::from_value::<TraceStats>(wrong).unwrap_err().to_string();
+    assert!(error.contains("key `many`; expected a whole number"), "{error}");
 }
 
 #[test]

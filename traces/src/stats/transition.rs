@@ -10,7 +10,7 @@ use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::seed::Seed;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::replay::{Replay, Stream};
 
@@ -30,7 +30,8 @@ pub struct Transition {
 }
 
 /// What one layer tells about the next.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TransitionStats {
     /// Layer number as the model counts it.
     pub layer: u16,

@@ -210,3 +210,19 @@ pub fn checks(trace: &RoutingTrace) -> Vec<Check> {
     };
     preset.published.iter().map(check).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_may_be_as_far_away_as_its_tolerance() {
+        let check = |found| {
+            let (name, source) = (String::new(), String::new());
+            Check { name, published: 0.5, found, tolerance: 0.25, source }.holds()
+        };
+        assert_eq!(check(Some(0.25)), Some(true));
+        assert_eq!(check(Some(0.8)), Some(false));
+        assert_eq!(check(None), None);
+    }
+}

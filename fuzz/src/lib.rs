@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use moecast_profiles::builtin;
 use moecast_profiles::model::ModelShape;
+use moecast_traces::Spill;
 use moecast_traces::import::{self, Input};
 
 /// The file called `name` of this process with `bytes` in it. `fuzz/run` points `TMPDIR` at memory.
@@ -28,7 +29,10 @@ pub fn file(name: &str, bytes: &[u8]) -> PathBuf {
 
 /// Reads a recording of `format`; where it is one, measures its loads, which looks at every pick.
 pub fn import(format: &str, paths: &[PathBuf], model: Option<&ModelShape>) {
-    if let Ok(trace) = import::read(format, Input { paths, model, progress: &|_| {} }) {
+    // A budget so small that spilling is tested too.
+    let spill = Spill { folder: std::env::temp_dir(), budget_bytes: 4096 };
+    let input = Input { paths, model, progress: &|_| {}, spill: Some(&spill) };
+    if let Ok(trace) = import::read(format, input) {
         let _ = moecast_traces::stats::load::per_layer(&trace);
     }
 }

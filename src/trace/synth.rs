@@ -7,7 +7,7 @@ use moecast_profiles::seed::Seed;
 use moecast_traces::synth::check::{Check, checks};
 use moecast_traces::synth::fit::{EVALUATIONS_MAX, Fit, fit};
 use moecast_traces::synth::{self, Amount, Recipe, Shape, presets};
-use moecast_traces::{TraceBuilder, format};
+use moecast_traces::{Spill, TraceBuilder, format};
 use serde_json::json;
 
 use super::describe;
@@ -113,14 +113,17 @@ fn make(arguments: &Synth, task: &Task, path: &Path, seed: Seed, output: &Output
     let generated = arguments.generated.unwrap_or(tokens / 4);
     let amount = Amount { requests, tokens, generated, batch };
     let header = synth::header(&task.shape, &task.recipe, task.like.as_deref(), seed);
-    let mut builder = TraceBuilder::new(header);
+    let spill = Spill::to(&files::existing_folder(path));
+    let mut builder = TraceBuilder::spilling(header, Some(&spill));
     let bar = output.progress("synth", requests.into(), Measure::Count);
     let done = |requests| bar.set_position(requests);
     synth::generate(&mut builder, &task.recipe, amount, seed, &done)?;
     bar.finish_and_clear();
     let shown = path.display().to_string();
-    let trace = builder.finish(&shown)?;
-    files::write(path, |file| Ok(format::write(&trace, &shown, file)?))
+    files::write(path, |file| {
+        builder.write_to(&shown, file)?;
+        Ok(())
+    })
 }
 
 fn fit_table(fit: &Fit) -> Table {
@@ -133,7 +136,8 @@ fn fit_table(fit: &Fit) -> Table {
 }
 
 fn check_table(checks: &[Check]) -> Table {
-    let mut table = Table::new(&["statistic", "published", "here", "difference", "tolerance", ""]);
+    let mut table =
+        Table::new(&["statistic", "published", "here", "difference", "tolerance", "verdict"]);
     for check in checks {
         let (found, difference) = match check.found {
             Some(found) => (format!("{found:.3}"), format!("{:+.3}", found - check.published)),

@@ -72,7 +72,9 @@ proptest! {
 
     /// Extreme knobs still give every token k different experts (which the builder checks).
     #[test]
-    fn every_recipe_in_range_makes_a_valid_trace(values in proptest::collection::vec(0.0_f64..=1.0, 9)) {
+    fn every_recipe_in_range_makes_a_valid_trace(
+        values in proptest::collection::vec(0.0_f64..=1.0, 9),
+    ) {
         let mut recipe = Recipe::default();
         for (knob, share) in recipe::KNOBS.iter().zip(values) {
             *(knob.of)(&mut recipe) = knob.range.0 + share * (knob.range.1 - knob.range.0);

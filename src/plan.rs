@@ -278,6 +278,13 @@ fn remarks(task: &Task) -> Vec<String> {
             header.top_k, model.name, model.top_k
         ));
     }
+    let steps = task.source.trace.steps().len();
+    if steps > STEPS_MAX {
+        remarks.push(format!(
+            "predictions are of {STEPS_MAX} evenly spaced steps of each part that is longer, of \
+             {steps} steps in all; `moecast simulate` runs every step"
+        ));
+    }
     if header.synthetic {
         remarks.push("the trace is synthetic: generated, not recorded".to_owned());
     }

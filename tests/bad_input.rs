@@ -234,3 +234,25 @@ fn wrong_usage_is_bad_input_too() {
     assert_eq!(scratch.run("--version").code, 0);
     assert_eq!(scratch.run("plan --help").code, 0);
 }
+
+#[test]
+fn recipes_and_amounts_of_synthetic_traces() {
+    let scratch = imported();
+    let synth = |rest: &str, parts: &[&str]| {
+        check(&scratch, &format!("trace synth {rest} -o s.safetensors"), parts);
+    };
+    synth("--like qwen3-30b", &["preset `qwen3-30b`", "did you mean `qwen3-30b-a3b`?"]);
+    synth("--like olmoe-1b-7b --set skwe=1", &["knob `skwe`", "did you mean `skew`?"]);
+    synth("--like olmoe-1b-7b --set skew", &["--set skew", "expected NAME=NUMBER"]);
+    synth("--like olmoe-1b-7b --set memory=1", &["knob `memory`", "1", "expected 0 to 0.99"]);
+    synth("--like olmoe-1b-7b --requests 0", &["requests", "0", "expected 1 to"]);
+    synth("--like olmoe-1b-7b --tokens 4 --generated 5", &["generated tokens", "expected 0 to 4"]);
+    synth("--like olmoe-1b-7b --batch 0", &["requests of a batch", "0"]);
+    scratch.write("r.toml", "skew = 1.0\nskwe = 2.0\n");
+    synth("--recipe r.toml --model olmoe-1b-7b", &["r.toml", "skwe"]);
+    scratch.write("r.toml", "popularity = \"recorded\"\nloads = [[1, 2]]\n");
+    synth("--recipe r.toml --model olmoe-1b-7b", &["knob `loads`", "16 layers x 64 experts"]);
+    scratch.write("loads.csv", "layer,expert,count\n0,0,5\n");
+    scratch.ok("trace import loads.csv -o counts.safetensors");
+    synth("--fit counts.safetensors", &["counts.safetensors", "counts only", "tokens"]);
+}

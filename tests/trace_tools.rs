@@ -162,3 +162,50 @@ fn stats_say_what_stays_on_a_rank_under_a_plan() {
         assert!(text.contains(word), "no {word} in {text}");
     }
 }
+
+/// A preset keeps its promise through the command line, and the report shows the table.
+#[test]
+fn synthetic_traces_are_as_published() {
+    let scratch = Scratch::new();
+    let made = scratch.json("trace synth --like mixtral-8x7b --requests 16 -o t.safetensors");
+    let checks = made["checks"].as_array().unwrap();
+    assert_eq!(checks.len(), 6);
+    for check in checks {
+        let far = check["found"].as_f64().unwrap() - check["published"].as_f64().unwrap();
+        assert!(far.abs() < 0.03, "{check}");
+    }
+    let stats = scratch.json("trace stats t.safetensors --out stats");
+    assert_eq!(stats["checks"], made["checks"]);
+    assert_eq!(stats["synthetic"], json!(true));
+    assert_eq!(stats["srp"]["4"], checks[0]["found"]);
+    scratch.ok("report stats");
+    let page = String::from_utf8(scratch.read("stats/report.html")).unwrap();
+    assert!(page.contains("All 6 published values are met within tolerance"));
+    // A knob that was turned is a promise less.
+    let turned = scratch.json(
+        "trace synth --like mixtral-8x7b --set skew=2 --requests 2 --tokens 16 -o u.safetensors",
+    );
+    assert_eq!(turned["checks"], json!([]));
+    assert_eq!(turned["recipe"]["skew"], json!(2.0));
+}
+
+/// What was fitted to a recording is like it, and its recipe makes the same trace again.
+#[test]
+fn a_recording_is_fitted_and_made_again() {
+    let scratch = sample();
+    let line = "trace synth --fit trace.safetensors --requests 4 --save r.toml -o a.safetensors";
+    let fitted = scratch.json(line);
+    for row in fitted["fit"]["rows"].as_array().unwrap() {
+        let (recorded, found) =
+            (row["recorded"].as_f64().unwrap(), row["fitted"].as_f64().unwrap());
+        assert!((recorded - found).abs() < 0.03 + 0.3 * recorded, "{row}");
+    }
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/traces/sample/moecast-sample-8x32.json");
+    scratch
+        .ok(&format!("trace synth --recipe r.toml --model {sample} --requests 4 -o b.safetensors"));
+    let experts = |name: &str| {
+        scratch.ok(&format!("trace export jsonl {name}.safetensors -o {name}.jsonl"));
+        scratch.read(&format!("{name}.jsonl"))
+    };
+    assert!(experts("a") == experts("b"));
+}

@@ -243,7 +243,7 @@ fn recipes_and_amounts_of_synthetic_traces() {
     };
     synth("--like qwen3-30b", &["preset `qwen3-30b`", "did you mean `qwen3-30b-a3b`?"]);
     synth("--like olmoe-1b-7b --set skwe=1", &["knob `skwe`", "did you mean `skew`?"]);
-    synth("--like olmoe-1b-7b --set skew", &["--set skew", "expected NAME=NUMBER"]);
+    synth("--like olmoe-1b-7b --set skew", &["--set: skew", "expected NAME=VALUE"]);
     synth("--like olmoe-1b-7b --set memory=1", &["knob `memory`", "1", "expected 0 to 0.99"]);
     synth("--like olmoe-1b-7b --requests 0", &["requests", "0", "expected 1 to"]);
     synth("--like olmoe-1b-7b --tokens 4 --generated 5", &["generated tokens", "expected 0 to 4"]);

@@ -88,11 +88,7 @@ fn resolve(arguments: &Synth, output: &Output) -> Result<Task> {
         task.like = None;
     }
     for setting in &arguments.set {
-        let (name, value) = setting
-            .split_once('=')
-            .and_then(|(name, value)| Some((name, value.parse::<f64>().ok()?)))
-            .with_context(|| format!("--set {setting}: expected NAME=NUMBER"))?;
-        task.recipe.set(name.trim(), value)?;
+        task.recipe.set_text(setting)?;
         task.like = None;
     }
     Ok(task)

@@ -165,6 +165,38 @@ impl Recipe {
         Ok(())
     }
 
+    /// Sets a knob as typed, `NAME=VALUE`: a number, `popularity=zipf` or `domains=2`.
+    ///
+    /// # Errors
+    /// When it is not of that form, and as [`Self::set`].
+    pub fn set_text(&mut self, text: &str) -> Result<()> {
+        let refuse = |found: &str, expected: &str| {
+            Err(Error::invalid("--set", text.escape_debug().to_string(), found, expected))
+        };
+        let Some((name, value)) = text.split_once('=').map(|(n, v)| (n.trim(), v.trim())) else {
+            return refuse("no `=`", "NAME=VALUE");
+        };
+        match name {
+            "popularity" => {
+                self.popularity = match value {
+                    "log-normal" => Popularity::LogNormal,
+                    "zipf" => Popularity::Zipf,
+                    _ => return refuse(value, "log-normal or zipf"),
+                };
+                self.loads.clear();
+            }
+            "domains" => match value.parse() {
+                Ok(count) if count > 0 => self.domains = count,
+                _ => return refuse(value, "1 to 65535"),
+            },
+            _ => match value.parse() {
+                Ok(number) => self.set(name, number)?,
+                Err(_) => return refuse(value, "a number"),
+            },
+        }
+        Ok(())
+    }
+
     /// Checks every knob. `path` is named in the error.
     ///
     /// # Errors
@@ -226,5 +258,15 @@ mod tests {
         assert_eq!(answer, "--set: knob `memory`: 1.5; expected 0 to 0.99");
         let answer = recipe.set("skew", f64::NAN).unwrap_err().to_string();
         assert_eq!(answer, "--set: knob `skew`: NaN; expected 0 to 8");
+        let mut answer = |text| recipe.set_text(text).unwrap_err().to_string();
+        assert_eq!(answer("skew"), "--set: skew: no `=`; expected NAME=VALUE");
+        assert_eq!(answer("skew=x"), "--set: skew=x: x; expected a number");
+        assert_eq!(answer("domains=0"), "--set: domains=0: 0; expected 1 to 65535");
+        let expected = "--set: popularity=even: even; expected log-normal or zipf";
+        assert_eq!(answer("popularity=even"), expected);
+        assert_eq!(recipe, Recipe::default());
+        recipe.set_text("popularity=zipf").unwrap();
+        recipe.set_text("domains = 2").unwrap();
+        assert_eq!((recipe.popularity, recipe.domains), (Popularity::Zipf, 2));
     }
 }

@@ -12,7 +12,7 @@ mod trtllm;
 mod conformance;
 
 use moecast_profiles::ids::ExpertId;
-use moecast_profiles::registry::{Named, UnknownName, find as find_entry};
+use moecast_profiles::registry::{UnknownName, find as find_entry};
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 
@@ -30,14 +30,7 @@ pub struct Entry {
     pub propose: fn(&Problem, Seed) -> Result<Placement>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every placement algorithm, alphabetical.
 pub const ALL: &[Entry] = &[

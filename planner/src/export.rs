@@ -15,7 +15,7 @@ mod trtllm;
 mod vllm;
 mod vllm_ascend;
 
-use moecast_profiles::registry::{Named, UnknownName, find as find_entry};
+use moecast_profiles::registry::{UnknownName, find as find_entry};
 use moecast_sim::Placement;
 
 use crate::error::Result;
@@ -57,14 +57,7 @@ pub struct Entry {
     pub launch: fn(&Plan) -> String,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every exporter, alphabetical.
 pub const ALL: &[Entry] =

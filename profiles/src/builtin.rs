@@ -2,7 +2,7 @@
 
 use crate::hardware::Device;
 use crate::model::ModelShape;
-use crate::registry::{Named, find};
+use crate::registry::find;
 use crate::{Error, Result};
 
 /// A shipped file.
@@ -14,14 +14,7 @@ pub struct Preset {
     text: &'static str,
 }
 
-impl Named for Preset {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+crate::named!(Preset);
 
 macro_rules! preset {
     ($family:literal, $name:literal, $about:literal) => {

@@ -10,7 +10,7 @@ mod tests;
 
 use crate::hardware::Device;
 use crate::model::ModelShape;
-use crate::registry::{Named, UnknownName, find as find_entry};
+use crate::registry::{UnknownName, find as find_entry};
 use crate::units::Nanos;
 
 /// Times of the kernels of one forward pass on one rank. All methods are pure.
@@ -58,14 +58,7 @@ pub struct Entry {
     pub build: fn(&ModelShape, &Device) -> Box<dyn CostModel>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+crate::named!(Entry);
 
 /// Every cost model, alphabetical.
 pub const ALL: &[Entry] = &[fixed::ENTRY, roofline::ENTRY];

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::DataType;
-use crate::registry::{Named, UnknownName, find as find_entry};
+use crate::registry::{UnknownName, find as find_entry};
 
 /// How a replica is picked at run time, where an expert has several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,14 +39,7 @@ pub struct Engine {
     pub combine_type: DataType,
 }
 
-impl Named for Engine {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+crate::named!(Engine);
 
 /// Every engine, alphabetical. Replica rules were read in the engines' sources (2025-2026);
 /// dispatch types are the defaults of the DeepEP low-latency path where an engine uses it.

@@ -8,6 +8,21 @@ pub trait Named {
     fn about(&self) -> &'static str;
 }
 
+/// Makes a type with the fields `name` and `about` an entry of a registry.
+#[macro_export]
+macro_rules! named {
+    ($entry:ty) => {
+        impl $crate::registry::Named for $entry {
+            fn name(&self) -> &'static str {
+                self.name
+            }
+            fn about(&self) -> &'static str {
+                self.about
+            }
+        }
+    };
+}
+
 /// A name that no entry of a family has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("find {family} `{name}`: {hint}valid names are {valid}")]

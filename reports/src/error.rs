@@ -30,5 +30,13 @@ pub enum Error {
     Unknown(#[from] UnknownName),
 }
 
+impl Error {
+    /// An [`Error::Invalid`] from its four parts.
+    pub(crate) fn invalid(path: &str, place: String, found: String, expected: &str) -> Self {
+        let (path, expected) = (path.to_owned(), expected.to_owned());
+        Self::Invalid { path, place, found, expected }
+    }
+}
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,6 +1,6 @@
 //! Figures: one file each, one line in [`ALL`].
 
-use moecast_profiles::registry::{self, Named};
+use moecast_profiles::registry;
 
 use crate::draw::{Scene, Width, digits, render};
 use crate::error::Result;
@@ -62,14 +62,7 @@ pub enum Kind {
     },
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every figure, alphabetical.
 pub const ALL: &[Entry] = &[

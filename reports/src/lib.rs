@@ -10,6 +10,7 @@ mod subject;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod versioned;
 
 pub use draw::{Scene, Width};
 pub use error::{Error, Result};

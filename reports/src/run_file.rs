@@ -5,6 +5,7 @@ use moecast_traces::InputDigest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::versioned::parse;
 
 /// Version of `run.json` that this build reads and writes.
 pub const VERSION: u32 = 1;
@@ -83,19 +84,8 @@ impl RunFile {
     /// # Errors
     /// When the text is no run, of another version, or its shapes disagree.
     pub fn read(text: &[u8], path: &str) -> Result<Self> {
-        let invalid = |place: String, found: String, expected: &str| Error::Invalid {
-            path: path.to_owned(),
-            place,
-            found,
-            expected: expected.to_owned(),
-        };
-        let run: Self = serde_json::from_slice(text).map_err(|error| {
-            let place = format!("line {}, column {}", error.line(), error.column());
-            invalid(place, error.to_string(), "a run written by `moecast simulate`")
-        })?;
-        if run.version != VERSION {
-            return Err(invalid("key `version`".to_owned(), run.version.to_string(), "1"));
-        }
+        let run: Self = parse(text, path, VERSION, "a run written by `moecast simulate`")?;
+        let invalid = |place: String, found, expected| Error::invalid(path, place, found, expected);
         if run.popularity.len() != run.layers.len() {
             let found = format!("{} layers", run.popularity.len());
             return Err(invalid("key `popularity`".to_owned(), found, "one row per layer"));

@@ -8,6 +8,7 @@ use moecast_traces::{Header, InputDigest};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::versioned::parse;
 
 /// Version of `stats.json` that this build reads and writes.
 pub const VERSION: u32 = 1;
@@ -68,19 +69,9 @@ impl StatsFile {
     /// # Errors
     /// When the text holds no statistics, those of another version, or its shapes disagree.
     pub fn read(text: &[u8], path: &str) -> Result<Self> {
-        let invalid = |place: String, found: String, expected: &str| Error::Invalid {
-            path: path.to_owned(),
-            place,
-            found,
-            expected: expected.to_owned(),
-        };
-        let file: Self = serde_json::from_slice(text).map_err(|error| {
-            let place = format!("line {}, column {}", error.line(), error.column());
-            invalid(place, error.to_string(), "statistics written by `moecast trace stats --out`")
-        })?;
-        if file.version != VERSION {
-            return Err(invalid("key `version`".to_owned(), file.version.to_string(), "1"));
-        }
+        let what = "statistics written by `moecast trace stats --out`";
+        let file: Self = parse(text, path, VERSION, what)?;
+        let invalid = |place: String, found, expected| Error::invalid(path, place, found, expected);
         let measured = file.stats.per_layer.iter().map(|layer| layer.layer);
         if !measured.eq(file.layers.iter().copied()) {
             let found = format!("{} layers", file.stats.per_layer.len());

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use moecast_profiles::registry::{Named, find};
+use moecast_profiles::registry::find;
 
 use crate::error::{Error, Result};
 use crate::trace::RoutingTrace;
@@ -26,14 +26,7 @@ pub struct Entry {
     write: fn(&RoutingTrace, &mut dyn Write) -> std::io::Result<()>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every exporter, alphabetical.
 pub const ALL: &[Entry] = &[csv::ENTRY, jsonl::ENTRY, npz::ENTRY];

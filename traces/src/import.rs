@@ -6,7 +6,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use moecast_profiles::model::ModelShape;
-use moecast_profiles::registry::{Named, find};
+use moecast_profiles::registry::find;
 
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
@@ -75,14 +75,7 @@ pub struct Entry {
     pub read: fn(Input<'_>) -> Result<TraceBuilder>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every importer, alphabetical.
 pub const ALL: &[Entry] = &[

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use moecast_profiles::registry::{Named, find};
+use moecast_profiles::registry::find;
 
 use crate::error::{Error, Result};
 use crate::import::digest_file;
@@ -50,14 +50,7 @@ pub struct Entry {
     pub read: fn(&[PathBuf]) -> Result<RequestTraceBuilder>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every reader, alphabetical.
 pub const ALL: &[Entry] =

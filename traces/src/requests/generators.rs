@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use moecast_profiles::registry::{Named, find, nearest};
+use moecast_profiles::registry::{find, nearest};
 use moecast_profiles::seed::Seed;
 
 use super::builder::{Arrival, RequestTraceBuilder};
@@ -87,14 +87,7 @@ pub struct Entry {
     pub generate: fn(&Task<'_>) -> Result<Load>,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 /// Every generator, alphabetical.
 pub const ALL: &[Entry] = &[closed_loop::ENTRY, diurnal::ENTRY, gamma::ENTRY, poisson::ENTRY];

@@ -3,7 +3,7 @@
 //! What is published does not determine every knob; each file says what was assumed beside it.
 
 use moecast_profiles::builtin;
-use moecast_profiles::registry::{Named, find};
+use moecast_profiles::registry::find;
 use serde::Deserialize;
 
 use super::check::Statistic;
@@ -20,14 +20,7 @@ pub struct Entry {
     text: &'static str,
 }
 
-impl Named for Entry {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Entry);
 
 macro_rules! preset {
     ($name:literal, $about:literal) => {

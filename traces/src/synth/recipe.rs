@@ -1,6 +1,6 @@
 //! The named knobs of the generative model.
 
-use moecast_profiles::registry::{Named, find};
+use moecast_profiles::registry::find;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -79,14 +79,7 @@ pub struct Knob {
     pub of: fn(&mut Recipe) -> &mut f64,
 }
 
-impl Named for Knob {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-    fn about(&self) -> &'static str {
-        self.about
-    }
-}
+moecast_profiles::named!(Knob);
 
 const SHARE: (f64, f64) = (0.0, 0.99);
 const SKEW: (f64, f64) = (0.0, 8.0);

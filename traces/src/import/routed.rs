@@ -17,6 +17,7 @@ use crate::builder::{TokenRow, TraceBuilder};
 use crate::error::{Error, Result};
 use crate::header::Header;
 use crate::spill::Pile;
+use crate::trace::check::is_sound;
 use crate::trace::{NO_EXPERT, Phase};
 
 /// One request.
@@ -108,7 +109,8 @@ impl<'a> Requests<'a> {
         let [_, k] = self.shape.expect("a request is open");
         let last = self.input.model.map_or(EXPERT_MAX, |model| model.experts.saturating_sub(1));
         self.row.clear();
-        for (at, &layer) in self.held.iter().enumerate() {
+        for at in 0..self.held.len() {
+            let layer = self.held[at];
             let cell = &ids[layer * k..(layer + 1) * k];
             if k > 1 && cell.iter().all(|&id| id == 0) {
                 self.row.extend(std::iter::repeat_n(NO_EXPERT, k));
@@ -116,27 +118,51 @@ impl<'a> Requests<'a> {
                 continue;
             }
             let start = self.row.len();
-            for &id in cell {
-                let expert = match u16::try_from(id) {
-                    Ok(id) if id <= last && !self.row[start..].contains(&id) => {
-                        self.expert_max = self.expert_max.max(id);
-                        id
-                    }
-                    Err(_) if id == -1 => {
-                        self.unset += 1;
-                        NO_EXPERT
-                    }
-                    found => {
-                        let twice = found.is_ok_and(|id| id <= last);
-                        return Err(self.wrong_id(source, layer, id, twice, last));
-                    }
-                };
-                self.row.push(expert);
+            // Nearly every cell is k experts: the few others are looked at one id at a time.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+            self.row.extend(cell.iter().map(|&id| id as u16));
+            let picks = &self.row[start..];
+            let fits = cell.iter().all(|&id| (0..=i64::from(last)).contains(&id));
+            if fits && is_sound(picks, last + 1) {
+                self.expert_max = picks.iter().copied().fold(self.expert_max, u16::max);
+                self.chosen[at] += 1;
+                continue;
             }
-            self.chosen[at] += u64::from(self.row[start..].iter().any(|&id| id != NO_EXPERT));
+            self.row.truncate(start);
+            self.other_cell(source, (at, layer), cell, last)?;
         }
         self.tokens += 1;
         self.ids.push(&self.row, self.input.spill)
+    }
+
+    /// Adds a cell that holds ids of -1, or names what is wrong with it.
+    fn other_cell(
+        &mut self,
+        source: Source<'_>,
+        (at, layer): (usize, usize),
+        cell: &[i64],
+        last: u16,
+    ) -> Result<()> {
+        let start = self.row.len();
+        for &id in cell {
+            let expert = match u16::try_from(id) {
+                Ok(id) if id <= last && !self.row[start..].contains(&id) => {
+                    self.expert_max = self.expert_max.max(id);
+                    id
+                }
+                Err(_) if id == -1 => {
+                    self.unset += 1;
+                    NO_EXPERT
+                }
+                found => {
+                    let twice = found.is_ok_and(|id| id <= last);
+                    return Err(self.wrong_id(source, layer, id, twice, last));
+                }
+            };
+            self.row.push(expert);
+        }
+        self.chosen[at] += u64::from(self.row[start..].iter().any(|&id| id != NO_EXPERT));
+        Ok(())
     }
 
     /// An id of the token that is being added is out of range, or there a second time.

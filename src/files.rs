@@ -11,8 +11,20 @@ use tempfile::NamedTempFile;
 ///
 /// Where the system allows it the temporary file has no name: a process that is killed leaves
 /// nothing.
+///
+/// A link is followed, and what is no regular file (a pipe, a device) is written into as it is.
 pub(crate) fn write<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let shown = path.display();
+    let target = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let path = target.as_path();
+    match path.metadata() {
+        Ok(there) if there.is_dir() => anyhow::bail!("{shown}: a folder; expected a file"),
+        Ok(there) if !there.is_file() => {
+            let mut file = File::options().write(true).open(path)?;
+            return fill(&mut file);
+        }
+        _ => {}
+    }
     let folder = folder(path);
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let mut file = Draft::create(folder).with_context(|| format!("write {shown}"))?;
@@ -24,6 +36,22 @@ pub(crate) fn write<T>(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<
     };
     file.persist(folder, path).with_context(|| format!("write {shown}"))?;
     Ok(filled)
+}
+
+/// Refuses an output that is one of the inputs: it would replace what it is made from.
+pub(crate) fn apart<'a>(
+    output: &Path,
+    inputs: impl IntoIterator<Item = &'a PathBuf>,
+) -> Result<()> {
+    let Ok(target) = std::fs::canonicalize(output) else { return Ok(()) };
+    for input in inputs {
+        anyhow::ensure!(
+            std::fs::canonicalize(input).ok().as_deref() != Some(target.as_path()),
+            "{}: the output is also an input; expected another file",
+            output.display()
+        );
+    }
+    Ok(())
 }
 
 /// The folder that `path` is written to.
@@ -175,6 +203,21 @@ mod tests {
         check("/a/t.safetensors", "/a/run", "../t.safetensors");
         check("/a/run/t", "/a/run", "t");
         check("/b/../a/t", "/a/./x/run", "../../t");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_are_followed_and_folders_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (target, link) = (folder.path().join("target"), folder.path().join("link"));
+        std::fs::write(&target, b"old").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        write_bytes(&link, b"new").unwrap();
+        assert_eq!(std::fs::read(&target).unwrap(), b"new");
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert!(write_bytes(folder.path(), b"x").unwrap_err().to_string().contains("a folder"));
+        let error = apart(&link, [&target]).unwrap_err().to_string();
+        assert!(error.contains("the output is also an input"), "{error}");
     }
 
     #[test]

@@ -117,7 +117,14 @@ impl Output {
 
     /// One line: where, what was found, what would be right.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let text = format!("{error:#}").replace('\n', " ");
+        // Some errors say their cause themselves.
+        let mut text = String::new();
+        for cause in error.chain().map(ToString::to_string) {
+            if !text.ends_with(&cause) {
+                text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+            }
+        }
+        let text = text.replace('\n', " ");
         // Nothing is left to do when even standard error is gone.
         let _ = writeln!(std::io::stderr(), "moecast: {text}");
     }

@@ -38,11 +38,11 @@ pub(crate) fn run(arguments: &Quickstart, global: &Global, output: &Output) -> R
     let simulation = simulate_arguments(&recording, &config, out);
     let simulated = simulate::make(&simulation, global, output)?;
     let measured = stats(&loaded);
-    trace::stats::write(&loaded, &measured, &out.join("run"))?;
+    trace::stats::write(&loaded, &measured, &[], &out.join("run"))?;
     let written = report::make(&Report { run: out.join("run"), out: None })?;
     if output.wants_json() {
         output.json(&json!({
-            "trace": trace::stats::json_of(&loaded, &measured)?,
+            "trace": trace::stats::json_of(&loaded, &measured, &[])?,
             "plan": planned.json(),
             "run": simulated.json(),
             "report": written[0],

@@ -1,5 +1,6 @@
 //! `moecast trace ...`: one file per subcommand.
 
+mod checked;
 mod edit;
 mod export;
 mod hops;

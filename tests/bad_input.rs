@@ -256,3 +256,35 @@ fn recipes_and_amounts_of_synthetic_traces() {
     scratch.ok("trace import loads.csv -o counts.safetensors");
     synth("--fit counts.safetensors", &["counts.safetensors", "counts only", "tokens"]);
 }
+
+/// What a trace is made from is never replaced by it.
+#[test]
+fn an_output_that_is_an_input() {
+    let scratch = imported();
+    let trace = "trace.safetensors";
+    let lines = [
+        format!("trace slice {trace} -o {trace} --tokens 1"),
+        format!("trace concat {trace} -o ./{trace}"),
+        format!("trace export csv {trace} -o {trace}"),
+        format!("trace synth --fit {trace} --save {trace}"),
+        "trace import loads.csv -o loads.csv".to_owned(),
+    ];
+    scratch.write("loads.csv", "layer,expert,count\n0,0,5\n");
+    for line in lines {
+        check(&scratch, &line, &["the output is also an input"]);
+    }
+    check(&scratch, "trace synth --like olmoe-1b-7b --save x -o x", &["one file"]);
+    check(&scratch, &format!("trace slice {trace} -o . --tokens 1"), &["a folder"]);
+    check(&scratch, "trace stats nope", &["nope: No such file"]);
+}
+
+/// A header may name many domains: only those with tokens are compared.
+#[test]
+fn many_domains_are_refused_or_cost_nothing() {
+    let scratch = imported();
+    let line = "trace synth --like mixtral-8x7b --set domains=65535 -o d.safetensors";
+    check(&scratch, line, &["domains=65535", "expected 1 to 256"]);
+    scratch.ok("trace synth --like mixtral-8x7b --requests 2 --tokens 8 --set domains=200 -o d");
+    let stats = scratch.json("trace stats d");
+    assert_eq!(stats["domains"]["parts"].as_array().unwrap().len(), 2);
+}

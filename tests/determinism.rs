@@ -1,6 +1,7 @@
 //! The same inputs give the same bytes, on any number of threads.
 
 use crate::commands::imported;
+use crate::support::Scratch;
 
 fn everything(threads: u32) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     let scratch = imported();
@@ -42,4 +43,23 @@ fn the_seed_is_recorded_and_matters_where_something_is_drawn() {
     };
     assert_eq!(plan(7)["seed"], 7);
     assert_eq!(plan(7), plan(7));
+}
+
+/// Synthetic traces, fits and cuts are the same bytes on one thread and on two.
+#[test]
+fn traces_do_not_depend_on_threads() {
+    let scratch = Scratch::new();
+    let made = |threads: u32| {
+        for line in [
+            "trace synth --like openmoe-8b --requests 70 --tokens 24 --batch 9 -o a",
+            "trace synth --fit a --requests 3 --save fit.toml -o b",
+            "trace split a --by domain --out parts",
+            "trace concat parts/train.safetensors parts/heldout.safetensors -o c",
+            "trace slice c --phase decode -o d",
+        ] {
+            scratch.ok(&format!("{line} --threads {threads} --seed 3"));
+        }
+        scratch.files()
+    };
+    assert!(made(1) == made(2));
 }

@@ -29,15 +29,17 @@ pub(crate) fn split(arguments: &Split, global: &Global, output: &Output) -> Resu
         None if !arguments.domain.is_empty() => By::Domain(arguments.domain.clone()),
         None => By::default_for(&trace),
     };
+    let outputs =
+        ["train", "heldout"].map(|name| arguments.out.join(format!("{name}.safetensors")));
+    outputs.iter().try_for_each(|output| files::apart(output, [&arguments.trace]))?;
     let path = arguments.trace.display().to_string();
     let parts = split_by(&trace, &by, arguments.heldout, Seed(global.seed), &path)?;
-    let named = [("train", &parts.train), ("heldout", &parts.heldout)];
+    let named = [("train", &parts.train, &outputs[0]), ("heldout", &parts.heldout, &outputs[1])];
     let mut object = json!({ "split": parts.how });
     let mut lines = vec![parts.how.clone()];
-    for (name, part) in named {
-        let path = arguments.out.join(format!("{name}.safetensors"));
-        write(part, &path)?;
-        object[name] = json_of(part, &path);
+    for (name, part, path) in named {
+        write(part, path)?;
+        object[name] = json_of(part, path);
         lines.push(format!("{}: {}", path.display(), describe(part)));
     }
     if output.json(&object)? {
@@ -53,6 +55,7 @@ pub(crate) fn concat(arguments: &Concat, output: &Output) -> Result<()> {
         "trace concat: {} domains for {count} traces; expected one for each",
         labels.len()
     );
+    files::apart(&arguments.output, &arguments.traces)?;
     let mut traces = Vec::new();
     for path in &arguments.traces {
         traces.push((format::read(path)?, file_name(path)));
@@ -71,6 +74,7 @@ fn file_name(path: &Path) -> String {
 }
 
 pub(crate) fn slice(arguments: &Slice, output: &Output) -> Result<()> {
+    files::apart(&arguments.output, [&arguments.trace])?;
     let trace = format::read(&arguments.trace)?;
     let selection = Selection {
         requests: arguments.requests.as_ref().map(|span| span.0.clone()),

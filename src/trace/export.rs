@@ -10,6 +10,7 @@ use crate::files;
 use crate::output::Output;
 
 pub(crate) fn run(arguments: &Export, output: &Output) -> Result<()> {
+    files::apart(&arguments.output, [&arguments.trace])?;
     let trace = format::read(&arguments.trace)?;
     let lost = export::check(&arguments.format, &trace, &arguments.trace.display().to_string())?;
     let path = arguments.output.display().to_string();

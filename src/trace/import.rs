@@ -13,6 +13,7 @@ use crate::output::{Measure, Output};
 use crate::{facts, files};
 
 pub(crate) fn run(arguments: &Import, output: &Output) -> Result<()> {
+    files::apart(&arguments.output, &arguments.files)?;
     let builder = read_foreign(arguments, output)?;
     let Written { header, tokens, requests, steps } = write(arguments, builder, output)?;
     let summary = json!({

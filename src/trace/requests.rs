@@ -81,6 +81,7 @@ fn print(stats: &RequestStats, output: &Output) -> Result<()> {
 }
 
 fn make(arguments: &Generate, global: &Global, output: &Output) -> Result<()> {
+    files::apart(&arguments.output, &arguments.lengths_from)?;
     let settings = settings(&arguments.set)?;
     let recorded = match &arguments.lengths_from {
         Some(path) => Some(requests::read("auto", std::slice::from_ref(path))?),

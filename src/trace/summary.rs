@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use moecast_traces::stats::TraceStats;
 use moecast_traces::stats::drift::Drift;
+use moecast_traces::stats::transition::TransitionStats;
 
 use crate::output::{Output, Table};
 
@@ -13,7 +14,8 @@ pub(crate) fn print(stats: &TraceStats, output: &Output) -> Result<()> {
     if !locality.srp.is_empty() {
         output.line("\nthe whole model: is an expert that was picked soon picked again?")?;
         let title = "segment of tokens";
-        output.table(&figures(title, &[("SRP (F1)", &locality.srp)]))?;
+        let rows = [("SRP (F1)", &locality.srp), ("by chance", &stats.srp_null)];
+        output.table(&figures(title, &rows))?;
         output.line("")?;
         let rates = [
             ("LRU", &locality.chr.lru),
@@ -21,6 +23,8 @@ pub(crate) fn print(stats: &TraceStats, output: &Output) -> Result<()> {
             ("Belady (bound)", &locality.chr.belady),
         ];
         output.table(&figures("hit rate of a cache, x top-k", &rates))?;
+        output.line("")?;
+        output.table(&structure(stats))?;
     }
     let mut table = Table::new(&["drift, bits", "mean", "by chance", "most", "between"]);
     let windows = format!("{} windows of time", stats.drift.parts.len());
@@ -38,6 +42,38 @@ pub(crate) fn print(stats: &TraceStats, output: &Output) -> Result<()> {
         output.table(&table)?;
     }
     Ok(())
+}
+
+/// What tokens and layers have to do with each other, beside what chance gives.
+#[expect(clippy::cast_precision_loss, reason = "a number of layers")]
+fn structure(stats: &TraceStats) -> Table {
+    let mut table = Table::new(&["structure", "here", "by chance"]);
+    let mut row = |name: String, here: Option<f64>, chance: Option<f64>| {
+        if here.is_some() {
+            table.row([name, show(here), show(chance)]);
+        }
+    };
+    if let Some(reuse) = &stats.reuse {
+        row("other experts used before one returns".to_owned(), reuse.mean, reuse.null_mean);
+    }
+    let batches = stats.active_experts.iter().flatten();
+    for active in batches.filter(|active| [16, 256].contains(&active.batch)) {
+        let name = format!("distinct experts of {} tokens in a row", active.batch);
+        row(name, Some(active.consecutive), Some(active.null));
+    }
+    if let Some(pairs) = stats.transitions.as_ref().filter(|pairs| !pairs.is_empty()) {
+        let mean = |of: fn(&TransitionStats) -> f64| {
+            Some(pairs.iter().map(of).sum::<f64>() / pairs.len() as f64)
+        };
+        let name = "bits that a pick tells of the next layer's".to_owned();
+        row(name, mean(|pair| pair.bits), mean(|pair| pair.null_bits));
+    }
+    let strongest = stats.per_layer.iter().filter_map(|layer| layer.coactivation.as_ref());
+    let lifts = strongest.filter_map(|all| Some((all.pairs.first()?.lift, all.null_lift)));
+    if let Some((lift, null)) = lifts.max_by(|one, other| one.0.total_cmp(&other.0)) {
+        row("strongest pair of experts, times chance".to_owned(), Some(lift), null);
+    }
+    table
 }
 
 /// Rows of figures by the numbers that they are given for.

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use moecast_profiles::seed::Seed;
-use moecast_traces::synth::check::{Check, checks};
+use moecast_traces::synth::check::checks;
 use moecast_traces::synth::fit::{EVALUATIONS_MAX, Fit, fit};
 use moecast_traces::synth::{self, Amount, Recipe, Shape, presets};
 use moecast_traces::{Spill, TraceBuilder, format};
 use serde_json::json;
 
-use super::describe;
+use super::{checked, describe};
 use crate::cli::Global;
 use crate::cli::trace::Synth;
 use crate::output::{Measure, Output, Table};
@@ -29,6 +29,14 @@ struct Task {
 }
 
 pub(crate) fn run(arguments: &Synth, global: &Global, output: &Output) -> Result<()> {
+    let inputs = || arguments.fit.iter().chain(&arguments.recipe);
+    for path in arguments.output.iter().chain(&arguments.save) {
+        files::apart(path, inputs())?;
+    }
+    ensure!(
+        arguments.output.is_none() || arguments.output != arguments.save,
+        "trace synth: --save and --output are one file; expected two"
+    );
     let task = resolve(arguments, output)?;
     if let Some(path) = &arguments.save {
         files::write_bytes(path, toml::to_string(&task.recipe)?.as_bytes())?;
@@ -58,10 +66,7 @@ pub(crate) fn run(arguments: &Synth, global: &Global, output: &Output) -> Result
     if let Some(path) = &arguments.save {
         output.line(&format!("{}: the recipe", path.display()))?;
     }
-    if let Some(first) = found.first() {
-        output.note(&format!("\npublished ({}) and here:", first.source))?;
-        output.table(&check_table(&found))?;
-    }
+    checked::print(&found, output)?;
     Ok(())
 }
 
@@ -127,31 +132,6 @@ fn fit_table(fit: &Fit) -> Table {
     for row in &fit.rows {
         let fitted = row.fitted.map_or_else(|| "-".to_owned(), |value| format!("{value:.3}"));
         table.row([row.name.clone(), format!("{:.3}", row.recorded), fitted]);
-    }
-    table
-}
-
-fn check_table(checks: &[Check]) -> Table {
-    let mut table =
-        Table::new(&["statistic", "published", "here", "difference", "tolerance", "verdict"]);
-    for check in checks {
-        let (found, difference) = match check.found {
-            Some(found) => (format!("{found:.3}"), format!("{:+.3}", found - check.published)),
-            None => ("-".to_owned(), "-".to_owned()),
-        };
-        let verdict = match check.holds() {
-            Some(true) => "within",
-            Some(false) => "OUTSIDE",
-            None => "too short for it",
-        };
-        table.row([
-            check.name.clone(),
-            format!("{:.3}", check.published),
-            found,
-            difference,
-            format!("{:.3}", check.tolerance),
-            verdict.to_owned(),
-        ]);
     }
     table
 }

@@ -181,7 +181,10 @@ fn expand(paths: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>> {
         }
         files[before..].sort();
         if files.len() == before {
-            let expected = format!("files that end in .{}", extensions.join(", ."));
+            let mut endings = extensions.to_vec();
+            endings.sort_unstable();
+            endings.dedup();
+            let expected = format!("files that end in .{}", endings.join(", ."));
             return Err(Error::invalid(shown(path), "folder", "no recording", expected));
         }
     }

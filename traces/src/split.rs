@@ -192,9 +192,7 @@ fn by_domain(
         let found = format!("{count} of {rows} tokens held out");
         return Err(Error::invalid(path, "domains", found, "some tokens in each part"));
     }
-    if knows_requests(trace) {
-        check_sides(&columns.request, is_heldout, path)?;
-    }
+    check_sides(&columns.request, is_heldout, path)?;
     Ok(Split {
         train: trace.select_rows(|row| !is_heldout(row)),
         heldout: trace.select_rows(is_heldout),
@@ -239,7 +237,9 @@ fn by_time(trace: &RoutingTrace, heldout: f64, path: &str) -> Result<Split> {
     Ok(Split {
         train: trace.slice_steps(0..steps - count),
         heldout: trace.slice_steps(steps - count..steps),
-        how: format!("the last {count} of {steps} steps are held out (requests are not known)"),
+        how: format!(
+            "the last {count} of {steps} steps are held out (the recording is of one request or of none)"
+        ),
     })
 }
 

@@ -9,8 +9,8 @@
 //!
 //! Popular experts are popular because their weight is; local routing is local because picks are
 //! copied: a copy has the distribution of its original, so that memory changes when an expert is
-//! used, not how often. Every request has a random stream of its own: traces of the same seed
-//! agree in the requests they have in common, and nothing depends on the number of threads.
+//! used, not how often. Every request has a random stream of its own: without drift, traces of the
+//! same seed agree in the requests they have in common; nothing depends on the number of threads.
 
 mod alias;
 pub mod check;
@@ -41,6 +41,8 @@ pub const SOURCE: &str = "synthetic";
 
 /// Requests that are made at a time, at least.
 const CHUNK: u32 = 64;
+/// What they may take, in bytes.
+const CHUNK_BYTES_MAX: u64 = 1 << 30;
 /// Most tokens of a request, and most requests of a trace.
 const TOKENS_MAX: u32 = 1 << 20;
 const REQUESTS_MAX: u32 = 1 << 26;
@@ -194,7 +196,7 @@ pub fn generate(
         time: f64::from(number) / f64::from(requests.max(2) - 1),
     };
     let mut step = 0;
-    let chunk = CHUNK.next_multiple_of(batch.min(CHUNK)).max(batch);
+    let chunk = chunk(amount, layers * usize::from(k))?;
     for first in (0..requests).step_by(chunk as usize) {
         let last = requests.min(first.saturating_add(chunk));
         let all: Vec<Wanted> = (first..last).map(wanted).collect();
@@ -207,6 +209,22 @@ pub fn generate(
         progress(u64::from(last));
     }
     Ok(())
+}
+
+/// How many requests are made at a time: whole batches, as many as memory allows.
+fn chunk(amount: Amount, width: usize) -> Result<u32> {
+    let batch = amount.batch.min(amount.requests);
+    let bytes = u64::from(amount.tokens) * width as u64 * size_of::<u16>() as u64;
+    let most = CHUNK_BYTES_MAX / bytes.max(1);
+    if u64::from(batch) > most {
+        let found = format!("{batch} requests of {} tokens", amount.tokens);
+        let expected = format!("{most} at most: a batch is made in memory");
+        return Err(Error::invalid("synthetic trace", "batch", found, expected));
+    }
+    let wanted = u64::from(CHUNK.max(batch)).min(most);
+    let batches = u32::try_from(wanted).unwrap_or(CHUNK) / batch;
+    // Groups of a chunk are batches: a smaller last batch would begin a new step too early.
+    Ok(if batch < amount.batch { batch } else { batches * batch })
 }
 
 /// Pushes one batch: all prompts are a step, then the next token of every request is one.

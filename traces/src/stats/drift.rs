@@ -19,6 +19,9 @@ use crate::trace::{Events, RoutingTrace};
 /// Windows of time that a recording is cut into.
 pub const WINDOWS: usize = 8;
 
+/// Most domains that are compared.
+pub const DOMAINS_MAX: usize = 64;
+
 /// Mean over layers, `[parts, parts]`; `None` where no layer has picks in both.
 pub type Matrix = Vec<Vec<Option<f64>>>;
 
@@ -50,12 +53,23 @@ pub fn between_windows(trace: &RoutingTrace) -> Drift {
     compare(trace, parts, &loads)
 }
 
-/// Compares the domains that the recording names; `None` where it names none.
+/// Compares the domains that the recording names and has tokens of, the [`DOMAINS_MAX`] with the
+/// most tokens where there are more; `None` where it names none.
 #[must_use]
 pub fn between_domains(trace: &RoutingTrace) -> Option<Drift> {
     let domain = trace.tokens()?.domain.as_ref()?;
-    let parts = trace.header().domains.clone();
-    let loads = by_part(trace, parts.len(), |row| usize::from(domain[row]));
+    let names = &trace.header().domains;
+    let mut tokens = vec![0_u64; names.len()];
+    domain.iter().for_each(|&index| tokens[usize::from(index)] += 1);
+    let mut kept: Vec<usize> = (0..names.len()).filter(|&index| tokens[index] > 0).collect();
+    kept.sort_by_key(|&index| (std::cmp::Reverse(tokens[index]), index));
+    kept.truncate(DOMAINS_MAX);
+    kept.sort_unstable();
+    // The picks of the others go to one more part, which is not compared.
+    let mut part = vec![kept.len(); names.len()];
+    kept.iter().enumerate().for_each(|(place, &index)| part[index] = place);
+    let loads = by_part(trace, kept.len() + 1, |row| part[usize::from(domain[row])]);
+    let parts = kept.iter().map(|&index| names[index].clone()).collect();
     Some(compare(trace, parts, &loads))
 }
 

@@ -66,9 +66,11 @@ impl Statistic {
     /// Its value on `trace`; `None` where the trace is too short for it, or only counted.
     #[must_use]
     pub fn measure(self, trace: &RoutingTrace) -> Option<f64> {
-        let replay = Replay::new(trace)?.sample(CACHE_PAIRS_MAX);
+        let all = Replay::new(trace)?;
+        let replay = all.sample(CACHE_PAIRS_MAX);
         match self {
             Self::Srp(tokens) => {
+                let replay = &all;
                 let windows = Windows::of(&replay.model(), replay.requests(), tokens);
                 Some(windows.best()?.srp)
             }
@@ -136,7 +138,7 @@ fn hit_rate(replay: &Replay<'_>, policy: Policy, ratio: u32) -> Option<f64> {
     (picks > 0).then(|| hits as f64 / picks as f64)
 }
 
-/// See [`Statistic::RankImbalance`]; a shorter trace is one stretch.
+/// See [`Statistic::RankImbalance`]; `None` where the trace is no whole stretch.
 #[expect(clippy::cast_precision_loss, reason = "loads of a stretch")]
 fn rank_imbalance(trace: &RoutingTrace, ranks: u16, tokens: u32) -> Option<f64> {
     let columns = trace.tokens()?;
@@ -150,8 +152,7 @@ fn rank_imbalance(trace: &RoutingTrace, ranks: u16, tokens: u32) -> Option<f64> 
     }
     let (mut sum, mut count) = (0.0, 0_u32);
     let whole = columns.experts.len() / stretch * stretch;
-    let end = if whole == 0 { columns.experts.len() } else { whole };
-    for rows in columns.experts[..end].chunks(stretch) {
+    for rows in columns.experts[..whole].chunks(stretch) {
         for layer in 0..header.moe_layers() {
             let mut loads = vec![0_u64; ranks];
             for row in rows.chunks_exact(width) {

@@ -9,13 +9,16 @@
 //!
 //! Drift is not fitted: a recording rarely tells drift from the requests that it happens to hold.
 
+use std::ops::Range;
+
+use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::Serialize;
 
 use moecast_profiles::seed::Seed;
 
 use super::check::Statistic;
-use super::recipe::{KNOBS, Popularity, Recipe};
+use super::recipe::{DOMAINS_MAX, KNOBS, Popularity, Recipe};
 use super::world::World;
 use super::{Shape, Wanted, header, route};
 use crate::builder::{TokenRow, TraceBuilder};
@@ -79,9 +82,15 @@ pub struct Fit {
 /// When the recording only counted: it does not know what follows what.
 pub fn fit(trace: &RoutingTrace, path: &str, progress: &dyn Fn(u64)) -> Result<Fit> {
     let Some(example) = Example::of(trace) else {
+        let found = if trace.tokens().is_some() { "no token" } else { "counts only" };
         let expected = "a recording that knows tokens, to fit locality to";
-        return Err(Error::invalid(path, "recording", "counts only", expected));
+        return Err(Error::invalid(path, "recording", found, expected));
     };
+    let domains = trace.header().domains.len();
+    if domains > usize::from(DOMAINS_MAX) {
+        let expected = format!("{DOMAINS_MAX} domains at most; slice the trace");
+        return Err(Error::invalid(path, "recording", format!("{domains} domains"), expected));
+    }
     let targets: Vec<Target> = STATISTICS
         .iter()
         .filter_map(|&(of, amount, share)| {
@@ -156,12 +165,20 @@ impl Example {
         let k = usize::from(header.top_k);
         let layers = some_layers(header.moe_layers());
         let replay = Replay::new(trace)?;
-        let every = replay.requests().len().div_ceil(REQUESTS_MAX);
+        let mut drawn: Vec<&Range<usize>> = replay.requests().iter().collect();
+        if drawn.is_empty() {
+            return None;
+        }
+        // At random: requests of domains that take turns would be of one domain at every n-th.
+        let all = drawn.len();
+        drawn.shuffle(&mut Seed(0).stream("synth/fit/requests"));
+        drawn.truncate(REQUESTS_MAX.min(all));
+        drawn.sort_by_key(|request| request.start);
         let mut part_header = header.clone();
         part_header.layers = layers.iter().map(|&layer| header.layers[layer]).collect();
         let mut builder = TraceBuilder::new(part_header);
         let mut wanted = Vec::new();
-        for (number, request) in (0..).zip(replay.requests().iter().step_by(every)) {
+        for (number, request) in (0..).zip(drawn) {
             let mut one = Wanted { prompt: 0, generated: 0, domain: 0, time: 0.0 };
             for (position, token) in (0..TOKENS_MAX).zip(request.clone()) {
                 let row = replay.row(token);

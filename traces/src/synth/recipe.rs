@@ -67,6 +67,9 @@ impl Default for Recipe {
     }
 }
 
+/// Most domains: each has popularity of its own.
+pub const DOMAINS_MAX: u16 = 256;
+
 /// A knob that is a number.
 pub struct Knob {
     /// Name as typed.
@@ -179,8 +182,8 @@ impl Recipe {
                 self.loads.clear();
             }
             "domains" => match value.parse() {
-                Ok(count) if count > 0 => self.domains = count,
-                _ => return refuse(value, "1 to 65535"),
+                Ok(count @ 1..=DOMAINS_MAX) => self.domains = count,
+                _ => return refuse(value, &format!("1 to {DOMAINS_MAX}")),
             },
             _ => match value.parse() {
                 Ok(number) => self.set(name, number)?,
@@ -206,8 +209,8 @@ impl Recipe {
                 return refuse(knob.name, value.to_string(), format!("{low} to {high}"));
             }
         }
-        if self.domains == 0 {
-            return refuse("domains", "0".to_owned(), "at least one domain".to_owned());
+        if !(1..=DOMAINS_MAX).contains(&self.domains) {
+            return refuse("domains", self.domains.to_string(), format!("1 to {DOMAINS_MAX}"));
         }
         if (self.popularity == Popularity::Recorded) == self.loads.is_empty() {
             let found = format!("{} layers", self.loads.len());
@@ -254,7 +257,7 @@ mod tests {
         let mut answer = |text| recipe.set_text(text).unwrap_err().to_string();
         assert_eq!(answer("skew"), "--set: skew: no `=`; expected NAME=VALUE");
         assert_eq!(answer("skew=x"), "--set: skew=x: x; expected a number");
-        assert_eq!(answer("domains=0"), "--set: domains=0: 0; expected 1 to 65535");
+        assert_eq!(answer("domains=0"), "--set: domains=0: 0; expected 1 to 256");
         let expected = "--set: popularity=even: even; expected log-normal or zipf";
         assert_eq!(answer("popularity=even"), expected);
         assert_eq!(recipe, Recipe::default());

@@ -17,7 +17,7 @@ use super::world::{World, field};
 
 /// How far back memory reaches, in tokens.
 const MEMORY_TOKENS: u32 = 1024;
-/// Draws before a pick takes the first expert that is left.
+/// Draws before a pick takes the likeliest expert that is left.
 const TRIES: usize = 64;
 
 /// What a token's phase decides.
@@ -116,6 +116,11 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// The weights of the experts of `layer` in this request, by rank.
+    fn layer_weights(&self, layer: usize) -> &[f64] {
+        &self.weights[layer * self.world.experts..][..self.world.experts]
+    }
+
     fn token(&self, source: &[u16], row: &mut [u16], chances: Chances, bits: &mut Generator) {
         let k = self.top_k;
         for (layer, table) in self.tables.iter().enumerate() {
@@ -134,7 +139,7 @@ impl<'a> Router<'a> {
                 let (chosen, free) = rest.split_at_mut(place);
                 free[0] = match offer {
                     Some(rank) if !chosen.contains(&rank) => rank,
-                    _ => fresh(table, chosen, self.world.experts, bits),
+                    _ => fresh(table, chosen, self.layer_weights(layer), bits),
                 };
             }
         }
@@ -142,13 +147,15 @@ impl<'a> Router<'a> {
 }
 
 /// A pick by `table` that is none of `chosen`.
-fn fresh(table: &Alias, chosen: &[u16], experts: usize, bits: &mut Generator) -> u16 {
+fn fresh(table: &Alias, chosen: &[u16], weights: &[f64], bits: &mut Generator) -> u16 {
     for _ in 0..TRIES {
         let rank = u16::try_from(table.draw(bits.next_u64())).expect("ranks are 16 bits");
         if !chosen.contains(&rank) {
             return rank;
         }
     }
-    let experts = u16::try_from(experts).expect("ranks are 16 bits");
-    (0..experts).find(|rank| !chosen.contains(rank)).expect("a token picks k <= E experts")
+    // The chosen ones take nearly all draws: of the others, the likeliest.
+    let free = (0..).zip(weights).filter(|(rank, _)| !chosen.contains(rank));
+    let likeliest = free.max_by(|(_, one), (_, other)| one.total_cmp(other));
+    likeliest.expect("a token picks k <= E experts").0
 }

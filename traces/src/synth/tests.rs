@@ -160,8 +160,10 @@ fn presets_keep_their_promises() {
         }
         let head = header(&shape, &preset.recipe, Some(entry.name()), Seed(11));
         let mut builder = TraceBuilder::new(head);
-        generate(&mut builder, &preset.recipe, amount(16, 512, 128, 16), Seed(11), &|_| {})
-            .unwrap();
+        // The imbalance is that of 32 768 tokens.
+        let long = preset.published.iter().any(|it| it.of.name().starts_with("imbalance"));
+        let amount = amount(if long { 64 } else { 16 }, 512, 128, 16);
+        generate(&mut builder, &preset.recipe, amount, Seed(11), &|_| {}).unwrap();
         let found = checks(&builder.finish("synthetic").unwrap());
         assert_eq!(found.len(), preset.published.len());
         for check in found {
@@ -217,8 +219,49 @@ fn bad_amounts_are_refused_in_one_line() {
     assert!(answer(amount(1, 0, 0, 1)).contains("tokens of a request: 0"));
     assert!(answer(amount(1, 4, 5, 1)).contains("generated tokens: 5; expected 0 to 4"));
     assert!(answer(amount(1, 4, 0, 0)).contains("requests of a batch: 0"));
+    let batch = answer(amount(1 << 20, 1 << 20, 0, 1 << 20));
+    assert!(batch.contains("batch: 1048576 requests of 1048576 tokens; expected 512 at most"));
     let steps = answer(amount(1 << 26, 1 << 20, 1 << 20, 1));
     assert!(steps.contains("fewer than 2^32 steps"), "{steps}");
+}
+
+/// More requests than are made at a time, in batches that do not divide it: steps go on.
+#[test]
+fn chunks_do_not_show() {
+    let shape = shape(6, 2, 1);
+    for batch in [1, 3, 64, 100, 1000] {
+        let trace = make(&shape, &Recipe::default(), amount(150, 4, 2, batch), 1);
+        assert_eq!(trace.request_count(), Some(150));
+        assert_eq!(trace.steps().len(), 3 * 150_u32.div_ceil(batch) as usize, "{batch}");
+        let tokens = |index: usize| trace.step_tokens(index);
+        let first = batch.min(150);
+        assert_eq!((tokens(0), tokens(1), tokens(2)), (2 * first, first, first), "{batch}");
+    }
+}
+
+/// Recorded popularity keeps its shape while it drifts, and domains that take turns are all seen.
+#[test]
+fn recorded_popularity_drifts_and_domains_are_fitted() {
+    let recipe = Recipe { domain_skew: 1.0, domains: 4, ..Recipe::default() };
+    let trace = make(&shape(16, 2, 2), &recipe, amount(96, 64, 0, 4), 5);
+    let fitted = fit::fit(&trace, "test", &|_| {}).unwrap().recipe;
+    assert!(fitted.domain_skew > 0.3, "{fitted:?}");
+    let cv = |drift: f64| {
+        let recipe = Recipe { drift, domain_skew: 0.0, ..fitted.clone() };
+        let last = amount(64, 64, 0, 1);
+        let trace = make(&shape(16, 2, 2), &recipe, last, 6);
+        let late = trace.select_rows(|row| row >= 48 * 64);
+        Statistic::LoadCv.measure(&late).unwrap()
+    };
+    assert!((cv(1.0) / cv(0.0) - 1.0).abs() < 0.35, "{} {}", cv(1.0), cv(0.0));
+}
+
+#[test]
+fn a_trace_without_tokens_cannot_be_fitted() {
+    let whole = make(&shape(8, 2, 2), &Recipe::default(), amount(2, 8, 0, 1), 1);
+    let none = whole.select_rows(|_| false);
+    let answer = fit::fit(&none, "none", &|_| {}).unwrap_err().to_string();
+    assert!(answer.starts_with("none: recording: no token"), "{answer}");
 }
 
 #[test]

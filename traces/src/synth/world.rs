@@ -39,9 +39,15 @@ impl World {
             let ids = shuffled(experts, layers, seed);
             (ids, base(recipe, count, layers, seed, "popularity"))
         };
+        let end = (recipe.drift > 0.0).then(|| {
+            let end = if recipe.popularity == Popularity::Recorded {
+                permuted(&begin, count, seed)
+            } else {
+                base(recipe, count, layers, seed, "drift")
+            };
+            weights("drift", end)
+        });
         let begin = weights("popularity", begin);
-        let end = (recipe.drift > 0.0)
-            .then(|| weights("drift", base(recipe, count, layers, seed, "drift")));
         Self { experts: count, layers, id, begin, end, drift: recipe.drift }
     }
 
@@ -160,6 +166,14 @@ fn recorded(recipe: &Recipe) -> (Vec<u16>, Vec<f64>) {
         }
     }
     (ids, weights)
+}
+
+/// The log weights of other experts: what recorded popularity drifts to.
+fn permuted(weights: &[f64], experts: usize, seed: Seed) -> Vec<f64> {
+    let mut bits = seed.stream("synth/drift");
+    let mut all = weights.to_vec();
+    all.chunks_exact_mut(experts).for_each(|layer| layer.shuffle(&mut bits));
+    all
 }
 
 /// `[M, E]` log weights by rank, of all domains together.

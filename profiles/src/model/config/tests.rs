@@ -13,6 +13,11 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests-data/models/{name}.json"))
 }
 
+/// The presets that have one: OpenMoE came with code of its own, whose keys no other family has.
+fn configured() -> Vec<&'static builtin::Preset> {
+    MODELS.iter().filter(|preset| preset.name() != "openmoe-8b").collect()
+}
+
 fn fixture_value(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(fixture(name)).unwrap()).unwrap()
 }
@@ -37,7 +42,7 @@ fn refusal(name: &str, key: &str, value: Value) -> String {
 
 #[test]
 fn every_preset_is_what_its_configuration_says() {
-    for preset in MODELS {
+    for preset in configured() {
         let shipped = builtin::model(preset.name()).unwrap();
         let mut shape = read_config(&fixture(preset.name())).unwrap();
         assert!(shape.source.ends_with("(Hugging Face config.json)"), "{}", shape.source);
@@ -295,7 +300,7 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[test]
 fn a_truncated_file_is_an_error() {
-    for preset in MODELS {
+    for preset in configured() {
         let bytes = std::fs::read(fixture(preset.name())).unwrap();
         let end = bytes.iter().rposition(|byte| *byte == b'}').unwrap();
         for length in 0..=end {
@@ -306,7 +311,7 @@ fn a_truncated_file_is_an_error() {
 
 #[test]
 fn a_flipped_bit_gives_an_error_or_a_valid_shape() {
-    for preset in MODELS {
+    for preset in configured() {
         let mut bytes = std::fs::read(fixture(preset.name())).unwrap();
         for position in 0..bytes.len() * 8 {
             let (byte, mask) = (position / 8, 1 << (position % 8));
@@ -336,10 +341,10 @@ fn any_value() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn any_values_under_any_keys_give_an_error_or_a_valid_shape(
-        preset in 0..MODELS.len(),
+        preset in 0..configured().len(),
         edits in proptest::collection::vec((any::<prop::sample::Index>(), any_value()), 1..6),
     ) {
-        let mut value = fixture_value(MODELS[preset].name());
+        let mut value = fixture_value(configured()[preset].name());
         let keys: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
         for (key, edit) in edits {
             value[key.get(&keys)] = edit;

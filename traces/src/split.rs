@@ -238,7 +238,8 @@ fn by_time(trace: &RoutingTrace, heldout: f64, path: &str) -> Result<Split> {
         train: trace.slice_steps(0..steps - count),
         heldout: trace.slice_steps(steps - count..steps),
         how: format!(
-            "the last {count} of {steps} steps are held out (the recording is of one request or of none)"
+            "the last {count} of {steps} steps are held out (the recording does not know several \
+             requests)"
         ),
     })
 }

@@ -34,6 +34,10 @@ fn main() -> ExitCode {
         Err(error) => {
             // Help and version arrive here too; both are answers, not errors.
             let code = if error.use_stderr() { BAD_INPUT } else { 0 };
+            if error.use_stderr() {
+                output::usage_error(&error.render().to_string());
+                return ExitCode::from(code);
+            }
             return error.print().map_or(ExitCode::from(INTERNAL), |()| ExitCode::from(code));
         }
     };

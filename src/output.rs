@@ -130,6 +130,16 @@ impl Output {
     }
 }
 
+/// One line of what the parser of arguments says in several, up to its usage.
+pub(crate) fn usage_error(text: &str) {
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let words: Vec<&str> = lines.filter(|line| !line.is_empty()).collect();
+    let text = words.join(" ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // Nothing is left to do when even standard error is gone.
+    let _ = writeln!(std::io::stderr(), "moecast: {text} (--help says more)");
+}
+
 /// A time in the unit that suits it, four significant digits at most.
 pub(crate) fn show_micros(micros: f64) -> String {
     if micros < 1e3 { format!("{micros:.1} us") } else { format!("{:.3} ms", micros / 1e3) }

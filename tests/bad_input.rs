@@ -230,6 +230,7 @@ fn wrong_usage_is_bad_input_too() {
     ] {
         let answer = scratch.run(line);
         assert_eq!(answer.code, 1, "moecast {line}: {}", answer.stderr);
+        assert_eq!(answer.stderr.lines().count(), 1, "moecast {line}: {}", answer.stderr);
     }
     assert_eq!(scratch.run("--version").code, 0);
     assert_eq!(scratch.run("plan --help").code, 0);

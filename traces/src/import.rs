@@ -125,9 +125,14 @@ fn read_rows(format: &str, input: Input<'_>) -> Result<(TraceBuilder, String)> {
         name => find("importer", ALL, name)?,
     };
     let paths = expand(input.paths, entry.extensions)?;
+    let others = others(input.paths, &paths)?;
     let input = Input { paths: &paths, ..input };
     let (mut builder, digests) = digest::alongside(&paths, || (entry.read)(input))?;
     builder.header_mut().inputs = digests;
+    if !others.is_empty() {
+        let remark = format!("left out, being no {}: {}", entry.name, others.join(", "));
+        builder.header_mut().remarks.push(remark);
+    }
     Ok((builder, shown(&paths[0])))
 }
 
@@ -192,6 +197,22 @@ fn expand(paths: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>> {
         return Err(Error::invalid("input", "list of files", "no file", "at least one file"));
     }
     Ok(files)
+}
+
+/// Names of the files in folders among `paths` that are none of `files`, sorted.
+fn others(paths: &[PathBuf], files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for path in paths.iter().filter(|path| path.is_dir()) {
+        for found in std::fs::read_dir(path).map_err(|error| Error::io(path, error))? {
+            let file = found.map_err(|error| Error::io(path, error))?.path();
+            let name = file_name(&file);
+            if file.is_file() && !name.starts_with('.') && !files.contains(&file) {
+                names.push(name);
+            }
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// A path as errors name it.

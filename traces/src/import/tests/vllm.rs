@@ -90,6 +90,17 @@ fn every_array_is_a_request_and_a_step() {
 }
 
 #[test]
+fn what_a_folder_holds_beside_recordings_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.npy"), array([1, 1, 1], &[5])).unwrap();
+    std::fs::write(folder.path().join("notes.txt"), "tokens").unwrap();
+    let paths = [folder.path().to_path_buf()];
+    let trace = import_paths("auto", None, &paths).unwrap();
+    let remark = "left out, being no vllm-routed-experts: notes.txt";
+    assert_eq!(trace.header().remarks.last().unwrap(), remark);
+}
+
+#[test]
 fn ids_that_cannot_be_say_where_they_are() {
     let refused = |model: Option<&ModelShape>, shape, ids: &[i32]| {
         import(FORMAT, model, &[("a.npy", &array(shape, ids))]).unwrap_err()

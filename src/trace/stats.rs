@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use moecast_reports::StatsFile;
 use moecast_traces::stats::{TraceStats, stats as stats_of};
-use moecast_traces::synth::check::{Check, checks};
+use moecast_traces::synth::check::{Check, checks_of};
 use moecast_traces::{RoutingTrace, format};
 use serde_json::{Value, json};
 
@@ -18,7 +18,7 @@ pub(crate) fn run(arguments: &Stats, output: &Output) -> Result<()> {
     let trace = format::read(&arguments.trace)?;
     let hops = arguments.plan.as_ref().map(|path| hops::measure(&trace, path)).transpose()?;
     let stats = stats_of(&trace);
-    let checks = checks(&trace);
+    let checks = checks_of(&trace, &stats);
     if let Some(out) = &arguments.out {
         write(&trace, &stats, &checks, out)?;
     }

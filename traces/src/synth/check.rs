@@ -10,7 +10,7 @@ use crate::stats::cache::{Policy, hits};
 use crate::stats::replay::Replay;
 use crate::stats::srp::Windows;
 use crate::stats::transition::{self, TransitionStats};
-use crate::stats::{drift, load};
+use crate::stats::{TraceStats, drift, load};
 use crate::trace::{Phase, RoutingTrace};
 
 /// A statistic that is published.
@@ -198,6 +198,22 @@ impl Check {
 /// for traces of changed presets.
 #[must_use]
 pub fn checks(trace: &RoutingTrace) -> Vec<Check> {
+    compare(trace, &|statistic| statistic.measure(trace))
+}
+
+/// As [`checks`], where `stats` are those of `trace`: what was measured is not measured again.
+#[must_use]
+pub fn checks_of(trace: &RoutingTrace, stats: &TraceStats) -> Vec<Check> {
+    let locality = &stats.locality;
+    compare(trace, &|statistic| match statistic {
+        Statistic::Srp(tokens) => locality.srp.get(&tokens).copied().flatten(),
+        Statistic::Lru(ratio) => locality.chr.lru.get(&ratio).copied().flatten(),
+        Statistic::Belady(ratio) => locality.chr.belady.get(&ratio).copied().flatten(),
+        other => other.measure(trace),
+    })
+}
+
+fn compare(trace: &RoutingTrace, measure: &dyn Fn(Statistic) -> Option<f64>) -> Vec<Check> {
     let source = trace.header().source.strip_prefix(SOURCE).and_then(|rest| rest.strip_prefix('/'));
     let Some(preset) = source.and_then(|name| presets::read(name).ok()) else {
         return Vec::new();
@@ -205,7 +221,7 @@ pub fn checks(trace: &RoutingTrace) -> Vec<Check> {
     let check = |published: &presets::Published| Check {
         name: published.of.name(),
         published: published.value,
-        found: published.of.measure(trace),
+        found: measure(published.of),
         tolerance: published.tolerance,
         source: preset.source.clone(),
     };

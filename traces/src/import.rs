@@ -177,14 +177,10 @@ fn expand(paths: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>> {
             continue;
         }
         let before = files.len();
-        for found in std::fs::read_dir(path).map_err(|error| Error::io(path, error))? {
-            let file = found.map_err(|error| Error::io(path, error))?.path();
+        files.extend(files_in(path)?.into_iter().filter(|file| {
             let ending = file.extension().and_then(|ending| ending.to_str());
-            if file.is_file() && ending.is_some_and(|ending| extensions.contains(&ending)) {
-                files.push(file);
-            }
-        }
-        files[before..].sort();
+            ending.is_some_and(|ending| extensions.contains(&ending))
+        }));
         if files.len() == before {
             let mut endings = extensions.to_vec();
             endings.sort_unstable();
@@ -199,17 +195,25 @@ fn expand(paths: &[PathBuf], extensions: &[&str]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The files of `folder`, sorted, without folders inside it.
+fn files_in(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for found in std::fs::read_dir(folder).map_err(|error| Error::io(folder, error))? {
+        let file = found.map_err(|error| Error::io(folder, error))?.path();
+        if file.is_file() {
+            files.push(file);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
 /// Names of the files in folders among `paths` that are none of `files`, sorted.
 fn others(paths: &[PathBuf], files: &[PathBuf]) -> Result<Vec<String>> {
     let mut names = Vec::new();
     for path in paths.iter().filter(|path| path.is_dir()) {
-        for found in std::fs::read_dir(path).map_err(|error| Error::io(path, error))? {
-            let file = found.map_err(|error| Error::io(path, error))?.path();
-            let name = file_name(&file);
-            if file.is_file() && !name.starts_with('.') && !files.contains(&file) {
-                names.push(name);
-            }
-        }
+        let left = files_in(path)?.into_iter().filter(|file| !files.contains(file));
+        names.extend(left.map(|file| file_name(&file)).filter(|name| !name.starts_with('.')));
     }
     names.sort();
     Ok(names)

@@ -11,6 +11,7 @@ pub mod hardware;
 pub mod ids;
 pub mod model;
 pub mod registry;
+pub mod sample;
 pub mod seed;
 pub mod units;
 

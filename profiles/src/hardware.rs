@@ -49,6 +49,8 @@ pub struct Device {
     pub flops_bf16: Sourced<Flops>,
     /// Peak dense 8-bit float rate; the 16-bit rate where the device has no 8-bit float units.
     pub flops_fp8: Sourced<Flops>,
+    /// Streaming multiprocessors.
+    pub multiprocessors: Sourced<u16>,
     /// GPUs in one NVLink (or PCIe) domain as the machine is sold.
     pub domain_size: Sourced<u16>,
     /// Bandwidth of one GPU into its domain, one direction.
@@ -81,11 +83,13 @@ impl Device {
     /// [`Error::Invalid`] names the first figure that cannot be right.
     pub fn validate(&self) -> Result<()> {
         let domain_size = u64::from(self.domain_size.value);
+        let multiprocessors = u64::from(self.multiprocessors.value);
         let sourced = [
             ("memory", self.memory.value.0, &self.memory.source),
             ("memory_bandwidth", self.memory_bandwidth.value.0, &self.memory_bandwidth.source),
             ("flops_bf16", self.flops_bf16.value.0, &self.flops_bf16.source),
             ("flops_fp8", self.flops_fp8.value.0, &self.flops_fp8.source),
+            ("multiprocessors", multiprocessors, &self.multiprocessors.source),
             ("domain_size", domain_size, &self.domain_size.source),
             ("domain_bandwidth", self.domain_bandwidth.value.0, &self.domain_bandwidth.source),
             ("network_bandwidth", self.network_bandwidth.value.0, &self.network_bandwidth.source),

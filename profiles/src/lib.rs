@@ -7,12 +7,16 @@ pub mod builtin;
 pub mod cost;
 pub mod engine;
 mod error;
+mod fit;
 pub mod hardware;
 pub mod ids;
+mod kernel;
 pub mod model;
+pub mod profile;
 pub mod registry;
 pub mod sample;
 pub mod seed;
+pub mod table;
 pub mod units;
 
 #[cfg(feature = "cuda")]

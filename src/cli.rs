@@ -1,5 +1,6 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
+pub(crate) mod profile;
 pub(crate) mod trace;
 
 use std::num::NonZeroUsize;
@@ -45,6 +46,9 @@ pub(crate) enum Command {
     List(List),
     /// Plan which expert sits on which GPU and write the files that engines load.
     Plan(Plan),
+    /// Import, fit, show and check profiles of measured kernels.
+    #[command(subcommand)]
+    Profile(profile::Command),
     /// Do everything once, on data that ships with moecast.
     Quickstart(Quickstart),
     /// Turn a simulated run into one self-contained page and figures.
@@ -102,7 +106,7 @@ pub(crate) struct Plan {
 #[derive(Args)]
 pub(crate) struct Simulate {
     /// A scenario.toml that an earlier run wrote; repeats that run.
-    #[arg(conflicts_with_all = ["trace", "plan", "model", "cluster", "engine", "cost", "part"])]
+    #[arg(conflicts_with_all = ["trace", "plan", "model", "cluster", "engine", "cost", "profile", "part"])]
     pub(crate) scenario: Option<PathBuf>,
     /// The routing trace.
     #[arg(long, required_unless_present = "scenario")]
@@ -119,9 +123,12 @@ pub(crate) struct Simulate {
     /// Engine whose replica rule is simulated [default: the plan's].
     #[arg(long)]
     pub(crate) engine: Option<String>,
-    /// Kernel cost model [default: roofline].
+    /// Kernel cost model [default: calibrated where there is a profile, else roofline].
     #[arg(long)]
     pub(crate) cost: Option<String>,
+    /// Profile of measured kernels: a shipped one, or a path [default: of the GPU and engine].
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
     /// Part of the recording [default: heldout when the plan was made on this trace, else all].
     #[arg(long, value_enum)]
     pub(crate) part: Option<PartArgument>,

@@ -5,9 +5,17 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use moecast_profiles::builtin;
+use moecast_profiles::cost::{self, Kernels};
 use moecast_profiles::hardware::{Hardware, SourceKind, Sourced};
 use moecast_profiles::model::{ModelShape, read_config};
+use moecast_profiles::profile::Profile;
+use moecast_profiles::registry::find;
 use moecast_traces::{RoutingTrace, format};
+
+use crate::files;
+
+/// A longer file is no profile.
+const PROFILE_BYTES_MAX: u64 = 64 << 20;
 
 /// A preset by name, or the `config.json` at a path.
 pub(crate) fn model(name: &str) -> Result<ModelShape> {
@@ -16,6 +24,64 @@ pub(crate) fn model(name: &str) -> Result<ModelShape> {
         return Ok(read_config(path)?);
     }
     builtin::model(name).context("a model is a preset or the path of a config.json")
+}
+
+/// A profile of measured kernels and the digest of its bytes.
+pub(crate) struct ProfileFile {
+    pub(crate) profile: Profile,
+    pub(crate) sha256: String,
+}
+
+/// A shipped profile by name, or the file at a path.
+pub(crate) fn profile(name: &str) -> Result<ProfileFile> {
+    let bytes = if is_path(name) {
+        files::read_small(Path::new(name), PROFILE_BYTES_MAX)?
+    } else {
+        let preset = find("profile", builtin::PROFILES, name)
+            .context("a profile is a shipped one or the path of one")?;
+        preset.bytes.to_vec()
+    };
+    let sha256 = moecast_profiles::profile::digest(&bytes);
+    Ok(ProfileFile { profile: Profile::read(&bytes, name)?, sha256 })
+}
+
+/// Whether a profile's name is that of a file.
+pub(crate) fn is_path(profile: &str) -> bool {
+    let path = Path::new(profile);
+    path.extension().is_some() || path.components().count() > 1
+}
+
+/// Kernel costs, and the profile that they come from where they come from one.
+pub(crate) struct Costs {
+    pub(crate) kernels: Kernels,
+    pub(crate) entry: &'static str,
+    pub(crate) profile: Option<(String, String)>,
+}
+
+/// The costs called `cost` of `model` on `hardware`; without a name, measured kernels where a
+/// profile of that GPU under that engine is given or shipped, else the roofline.
+pub(crate) fn costs(
+    cost: Option<&str>,
+    profile: Option<&str>,
+    model: &ModelShape,
+    hardware: &Hardware,
+    engine: &str,
+) -> Result<Costs> {
+    let device = hardware.device();
+    let shipped = builtin::profile_for(&device.name, engine).map(|preset| preset.name);
+    let named = profile.or(shipped.filter(|_| cost.is_none_or(|cost| cost == "calibrated")));
+    let read = named.map(|name| Ok::<_, anyhow::Error>((name, self::profile(name)?))).transpose()?;
+    let default = if read.is_some() { "calibrated" } else { "roofline" };
+    let entry = cost::find(cost.unwrap_or(default))?;
+    let setting = cost::Setting {
+        model,
+        device,
+        expert_ranks: hardware.ranks(),
+        profile: read.as_ref().map(|(_, file)| &file.profile),
+    };
+    let kernels = Kernels::new(entry, &setting)?;
+    let profile = read.map(|(name, file)| (name.to_owned(), file.sha256));
+    Ok(Costs { kernels, entry: entry.name, profile })
 }
 
 /// A trace and the digest of its file.

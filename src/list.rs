@@ -3,7 +3,7 @@
 use anyhow::Result;
 use moecast_planner::{algorithms, export};
 use moecast_profiles::registry::{Named, unknown};
-use moecast_profiles::{builtin, cost, engine};
+use moecast_profiles::{builtin, cost, engine, import as kernel_tables};
 use moecast_reports::figures;
 use moecast_traces::requests::{self, generators};
 use moecast_traces::synth::{presets, recipe};
@@ -28,9 +28,11 @@ const FAMILIES: &[Family] = &[
     ("figures", "what a report draws", || rows(figures::ALL)),
     ("hardware", "kinds of GPU (--cluster PRESET:NODESxGPUS)", || rows(builtin::HARDWARE)),
     ("importers", "recordings that can be read (trace import --format)", || rows(import::ALL)),
+    ("kernel-tables", "timings that can be read (profile import)", || rows(kernel_tables::ALL)),
     ("knobs", "what makes a synthetic trace (trace synth --set)", || rows(recipe::KNOBS)),
     ("models", "model shapes (--model)", || rows(builtin::MODELS)),
     ("presets", "what a synthetic trace can be like (trace synth --like)", || rows(presets::ALL)),
+    ("profiles", "measured kernels that ship with moecast (--profile)", || rows(builtin::PROFILES)),
     ("request-formats", "request traces that can be read (trace requests stats)", || {
         rows(requests::ALL)
     }),

@@ -30,8 +30,6 @@ const STEPS_MAX: usize = 1_000;
 pub(crate) const BASELINES: [&str; 2] = ["linear", "eplb"];
 /// Context assumed in predictions where a recording does not know it, tokens.
 const CONTEXT_ASSUMED: u32 = 2_048;
-/// Kernel cost model of the predictions.
-const COST: &str = "roofline";
 
 /// Everything that is known before the search begins.
 struct Task {
@@ -211,11 +209,13 @@ fn predict(
 
 /// The machine of the predictions; absent without a model and a cluster.
 fn setting(task: &Task) -> Option<Setting> {
+    let (model, hardware) = (task.model.clone()?, task.hardware.clone()?);
+    let costs = facts::costs(None, None, &model, &hardware, task.engine.name);
     Some(Setting {
-        model: task.model.clone()?,
-        hardware: task.hardware.clone()?,
+        model,
+        hardware,
         engine: task.engine,
-        cost: cost::find(COST).expect("a shipped cost model"),
+        cost: costs.expect("shipped profiles and the roofline always build").kernels,
         context_assumed: CONTEXT_ASSUMED,
         seed: task.seed,
     })

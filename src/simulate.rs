@@ -110,11 +110,19 @@ fn from_file(path: &Path) -> Result<Loaded> {
     if file.model.ends_with(".json") {
         file.model = from_folder(&file.model);
     }
-    let (trace, plan) = (file.trace_sha256.clone(), file.plan_sha256.clone());
+    if let Some(profile) = file.profile.as_mut().filter(|profile| facts::is_path(profile)) {
+        *profile = from_folder(profile);
+    }
+    let expected = file.clone();
     let loaded = load(file)?;
+    let found = &loaded.file;
+    let profile = |file: &ScenarioFile| {
+        (file.profile.clone().unwrap_or_default(), file.profile_sha256.clone().unwrap_or_default())
+    };
     for (what, found, expected) in [
-        (&loaded.file.trace, &loaded.file.trace_sha256, &trace),
-        (&loaded.file.plan, &loaded.file.plan_sha256, &plan),
+        (&found.trace, &found.trace_sha256, &expected.trace_sha256),
+        (&found.plan, &found.plan_sha256, &expected.plan_sha256),
+        (&profile(found).0, &profile(found).1, &profile(&expected).1),
     ] {
         ensure!(found == expected, "{what}: SHA-256 {found}; {shown} expects {expected}");
     }
@@ -141,7 +149,9 @@ fn from_arguments(arguments: &cli::Simulate, global: &Global) -> Result<Loaded> 
         model: given(&arguments.model, &plan.model, "--model")?,
         cluster: given(&arguments.cluster, &provenance.cluster, "--cluster")?,
         engine: given(&arguments.engine, &provenance.engine, "--engine")?,
-        cost: arguments.cost.clone().unwrap_or_else(|| "roofline".to_owned()),
+        cost: arguments.cost.clone().unwrap_or_default(),
+        profile: arguments.profile.clone(),
+        profile_sha256: None,
         part: match arguments.part {
             Some(PartArgument::All) => Part::All,
             Some(PartArgument::Heldout) => Part::Heldout,
@@ -172,11 +182,19 @@ fn load(mut file: ScenarioFile) -> Result<Loaded> {
     file.plan_sha256 = moecast_traces::digest_file(Path::new(&file.plan))?.sha256;
     let header = source.trace.header();
     plan.check_matches(header.experts, &header.layers, &file.plan)?;
+    let model = facts::model(&file.model)?;
+    let hardware = Hardware::from_spec(&file.cluster)?;
+    let engine = engine::find(&file.engine)?;
+    // A file written by an earlier run names its costs; the command line may leave them open.
+    let cost = Some(file.cost.as_str()).filter(|cost| !cost.is_empty());
+    let costs = facts::costs(cost, file.profile.as_deref(), &model, &hardware, &file.engine)?;
+    costs.entry.clone_into(&mut file.cost);
+    (file.profile, file.profile_sha256) = costs.profile.unzip();
     let setting = Setting {
-        model: facts::model(&file.model)?,
-        hardware: Hardware::from_spec(&file.cluster)?,
-        engine: engine::find(&file.engine)?,
-        cost: cost::find(&file.cost)?,
+        model,
+        hardware,
+        engine,
+        cost: costs.kernels,
         context_assumed: file.context_assumed,
         seed: Seed(file.seed),
     };
@@ -243,7 +261,7 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
         cluster: loaded.setting.hardware.spec(),
         ranks: placement.ranks(),
         engine: loaded.setting.engine.name.to_owned(),
-        cost: loaded.setting.cost.name.to_owned(),
+        cost: loaded.setting.cost.name.clone(),
         trace: TraceFacts {
             source: header.source.clone(),
             synthetic: header.synthetic,

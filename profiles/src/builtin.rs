@@ -2,6 +2,7 @@
 
 use crate::hardware::Device;
 use crate::model::ModelShape;
+use crate::profile::Profile;
 use crate::registry::find;
 use crate::{Error, Result};
 
@@ -52,6 +53,54 @@ pub const MODELS: &[Preset] = &[
     preset!("models", "qwen3-235b-a22b", "Qwen3-235B-A22B: 94 MoE layers x 128 experts, top-8"),
     preset!("models", "qwen3-30b-a3b", "Qwen3-30B-A3B: 48 MoE layers x 128 experts, top-8"),
 ];
+
+/// A shipped profile of measured kernels.
+pub struct ShippedProfile {
+    /// Name as typed: device and engine.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// The bytes of the file.
+    pub bytes: &'static [u8],
+}
+
+crate::named!(ShippedProfile);
+
+macro_rules! shipped_profile {
+    ($name:literal, $about:literal) => {
+        ShippedProfile {
+            name: $name,
+            about: $about,
+            bytes: include_bytes!(concat!("../builtin/profiles/", $name, ".profile")),
+        }
+    };
+}
+
+/// Every shipped profile, alphabetical. Made by `moecast profile import aiconfigurator` from the
+/// tables of aiconfigurator-core 0.12.0 (Apache-2.0; see NOTICE).
+pub const PROFILES: &[ShippedProfile] = &[
+    shipped_profile!("a100-sxm-sglang", "A100 SXM under SGLang 0.5.10"),
+];
+
+/// The profile of preset `name`.
+///
+/// # Errors
+/// When no preset has that name.
+pub fn profile(name: &str) -> Result<Profile> {
+    let preset = find("profile", PROFILES, name)?;
+    Profile::read(preset.bytes, &format!("preset {}", preset.name))
+}
+
+/// The shipped profile of `device` under `engine`, where there is one: engines that are modes of
+/// another (`sglang-dynamic`) share its kernels.
+#[must_use]
+pub fn profile_for(device: &str, engine: &str) -> Option<&'static ShippedProfile> {
+    PROFILES.iter().find(|preset| {
+        preset.name.strip_prefix(device).and_then(|rest| rest.strip_prefix('-')).is_some_and(
+            |own| engine == own || engine.strip_prefix(own) == Some("-dynamic"),
+        )
+    })
+}
 
 /// The device of preset `name`.
 ///

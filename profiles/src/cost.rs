@@ -1,25 +1,31 @@
 //! Kernel cost models: how long one kernel takes on one GPU.
 //!
-//! An [`Entry`] of [`ALL`] builds a [`CostModel`] for a model shape on a device. Today's models
-//! are closed forms with stated, assumed efficiencies; measured tables replace them.
+//! An [`Entry`] of [`ALL`] builds a [`CostModel`] for a model shape on a device: from a profile of
+//! measured kernels, or by closed forms with stated, assumed efficiencies.
 
+mod calibrated;
 mod fixed;
 mod roofline;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use crate::hardware::Device;
 use crate::model::ModelShape;
+use crate::profile::Profile;
 use crate::registry::{UnknownName, find as find_entry};
+use crate::table::Source;
 use crate::units::Nanos;
 
 /// Times of the kernels of one forward pass on one rank. All methods are pure.
 pub trait CostModel: Send + Sync {
     /// Grouped GEMMs of the routed experts of one layer: gate, up and down projections.
     ///
-    /// `tokens_per_slot[slot]` is the number of rows that local slot `slot` receives; slots with
-    /// zero rows cost nothing. The time depends on the whole vector, not on its sum.
-    fn experts(&self, tokens_per_slot: &[u32]) -> Nanos;
+    /// `rows_per_slot[slot]` is the number of rows that local slot `slot` receives, of a batch of
+    /// `tokens` tokens in the whole expert-parallel group; slots with zero rows cost nothing. The
+    /// time depends on the whole vector, not on its sum.
+    fn experts(&self, tokens: u64, rows_per_slot: &[u32]) -> Nanos;
 
     /// Shared experts of one layer over `tokens` tokens; zero where the model has none.
     fn shared_experts(&self, tokens: u32) -> Nanos;
@@ -28,18 +34,44 @@ pub trait CostModel: Send + Sync {
     fn dense_layer(&self, tokens: u32) -> Nanos;
 
     /// Attention of one layer with its projections over a batch.
-    ///
-    /// `tokens` new tokens attend to `context` tokens in sum (each new token counts the tokens
-    /// before it), of which `cached` distinct cache entries are read from memory.
     fn attention(&self, batch: AttentionBatch) -> Nanos;
 
     /// The router of one MoE layer over `tokens` tokens.
     fn gate(&self, tokens: u32) -> Nanos;
+
+    /// How each kernel is known.
+    fn known(&self) -> Vec<Known> {
+        Vec::new()
+    }
 }
 
-/// What one rank's attention kernel works on.
+/// How the times of one kernel are known.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Known {
+    /// The kernel: `experts`, `attention decode`.
+    pub kernel: &'static str,
+    /// The table that answers, or the closed form.
+    pub by: String,
+    /// How the answer is known.
+    pub source: Source,
+    /// Expected relative error (median), by points held out.
+    pub error: f64,
+}
+
+/// What one rank's attention works on: requests that generate, and prompts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AttentionBatch {
+    /// Requests with one new token each.
+    pub decode: Attended,
+    /// Requests with a part of their prompt.
+    pub prefill: Attended,
+}
+
+/// New tokens and what they attend to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Attended {
+    /// Requests.
+    pub requests: u32,
     /// New tokens.
     pub tokens: u32,
     /// Sum over the new tokens of the number of tokens each attends to.
@@ -48,20 +80,69 @@ pub struct AttentionBatch {
     pub cached: u64,
 }
 
+impl AttentionBatch {
+    /// All new tokens.
+    #[must_use]
+    pub fn tokens(&self) -> u32 {
+        self.decode.tokens + self.prefill.tokens
+    }
+}
+
+/// What a cost model is built for.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The model.
+    pub model: &'a ModelShape,
+    /// The GPU.
+    pub device: &'a Device,
+    /// Ranks that experts are divided over.
+    pub expert_ranks: u16,
+    /// Measured kernels of that GPU, where there are any.
+    pub profile: Option<&'a Profile>,
+}
+
+/// A cost model built for a setting, and what it is called.
+#[derive(Clone)]
+pub struct Kernels {
+    /// Name as typed, with the profile where there is one.
+    pub name: String,
+    /// One line.
+    pub about: String,
+    /// The times.
+    pub model: Arc<dyn CostModel>,
+}
+
+impl Kernels {
+    /// Builds `entry` for `setting`.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub fn new(entry: &Entry, setting: &Setting) -> crate::Result<Self> {
+        let model = (entry.build)(setting)?;
+        let (mut name, mut about) = (entry.name.to_owned(), entry.about.to_owned());
+        if let Some(profile) = setting.profile.filter(|_| entry.name == calibrated::ENTRY.name) {
+            let by = &profile.provenance;
+            name = format!("{name} ({} {} {})", by.system, by.engine, by.version);
+            about = format!("measured kernels of {} {} on {}", by.engine, by.version, by.system);
+        }
+        Ok(Self { name, about, model })
+    }
+}
+
 /// A cost model that users pick by name.
 pub struct Entry {
     /// Name as typed.
     pub name: &'static str,
     /// One line.
     pub about: &'static str,
-    /// Builds the model.
-    pub build: fn(&ModelShape, &Device) -> Box<dyn CostModel>,
+    /// Builds the model; the error says what is missing.
+    pub build: fn(&Setting) -> crate::Result<Arc<dyn CostModel>>,
 }
 
 crate::named!(Entry);
 
 /// Every cost model, alphabetical.
-pub const ALL: &[Entry] = &[fixed::ENTRY, roofline::ENTRY];
+pub const ALL: &[Entry] = &[calibrated::ENTRY, fixed::ENTRY, roofline::ENTRY];
 
 /// Finds a cost model by name.
 ///

@@ -15,9 +15,9 @@ pub use bound::{Curve, ExpertTimer, Surface};
 pub use check::{Checked, Worst};
 pub use file::VERSION;
 
-use crate::kernel::{Machine, kernel, loads};
+use crate::kernel::{Machine, loads};
 use crate::sample::{Family, Provenance, Sample, Samples};
-use crate::table::{Answer, Table, build, key};
+use crate::table::{Answer, Errors, Table, build, key};
 use crate::{Error, Result, builtin};
 
 /// Samples beyond this much work are refused: loads are drawn token by token.
@@ -118,6 +118,14 @@ impl Profile {
     }
 }
 
+/// SHA-256 of the bytes of a profile, as scenarios name it.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    let hash = sha2::Sha256::digest(bytes);
+    hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// Whether fields and coordinates of `sample` are within ranges that forms can be asked for.
 fn check_sample(sample: &Sample) -> Result<()> {
     let fields = sample.family.fields();
@@ -161,8 +169,37 @@ fn check_sample(sample: &Sample) -> Result<()> {
     Ok(())
 }
 
-/// Axis and split fields of a family, for those who print tables.
-#[must_use]
-pub fn split_fields(family: Family) -> Vec<&'static str> {
-    kernel(family).split.iter().map(|&field| family.fields().shape[field]).collect()
+/// Tables of one family and variant together.
+#[derive(Clone, Debug)]
+pub struct VariantSummary {
+    /// What was timed.
+    pub family: Family,
+    /// Which implementation and data types.
+    pub variant: String,
+    /// Tables.
+    pub tables: u64,
+    /// Samples of all of them.
+    pub samples: u64,
+    /// Errors, weighted by the points judged: the mean of the tables' medians and percentiles.
+    pub errors: Errors,
+}
+
+impl Profile {
+    /// Errors by family and variant.
+    #[must_use]
+    pub fn summary(&self) -> Vec<VariantSummary> {
+        let mut rows: BTreeMap<(Family, &str), Vec<&Table>> = BTreeMap::new();
+        for table in &self.tables {
+            rows.entry((table.family, &table.variant)).or_default().push(table);
+        }
+        rows.into_iter()
+            .map(|((family, variant), tables)| VariantSummary {
+                family,
+                variant: variant.to_owned(),
+                tables: tables.len() as u64,
+                samples: tables.iter().map(|table| table.samples).sum(),
+                errors: Errors::pooled(tables.iter().map(|table| table.errors)),
+            })
+            .collect()
+    }
 }

@@ -94,6 +94,21 @@ impl Table {
         parameters.iter().map(|known| known.name).zip(self.parameters.iter().copied()).collect()
     }
 
+    /// The fields that split tables, as they are here: ` head_dim 128, window 0`; empty where
+    /// nothing splits the family.
+    #[must_use]
+    pub fn split(&self) -> String {
+        let fields = self.family.fields().shape;
+        let first = &self.shapes[0];
+        let all: Vec<String> = self
+            .kernel()
+            .split
+            .iter()
+            .map(|&field| format!("{} {}", fields[field], first[field]))
+            .collect();
+        if all.is_empty() { String::new() } else { format!(" {}", all.join(", ")) }
+    }
+
     /// Cells of the grid of one shape.
     pub(crate) fn cells(&self) -> usize {
         self.axes.iter().map(Vec::len).product()

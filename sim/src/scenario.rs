@@ -1,6 +1,6 @@
 //! Everything that [`crate::run()`] may know: the file as typed, then the validated scenario.
 
-use moecast_profiles::cost;
+use moecast_profiles::cost::Kernels;
 use moecast_profiles::engine::Engine;
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::model::ModelShape;
@@ -57,6 +57,12 @@ pub struct ScenarioFile {
     pub engine: String,
     /// Kernel cost model.
     pub cost: String,
+    /// Profile of measured kernels, where the cost model needs one: a shipped one, or a path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// Its SHA-256; a profile with another digest is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_sha256: Option<String>,
     /// Part of the recording.
     pub part: Part,
     /// Placement algorithms that the plan is held against.
@@ -75,7 +81,7 @@ pub struct Scenario {
     pub(crate) hardware: Hardware,
     pub(crate) placement: Placement,
     pub(crate) engine: &'static Engine,
-    pub(crate) cost: &'static cost::Entry,
+    pub(crate) cost: Kernels,
     pub(crate) context_assumed: u32,
     pub(crate) seed: Seed,
 }
@@ -89,8 +95,8 @@ pub struct Setting {
     pub hardware: Hardware,
     /// Engine.
     pub engine: &'static Engine,
-    /// Kernel cost model.
-    pub cost: &'static cost::Entry,
+    /// Kernel costs, built for the model on the machine.
+    pub cost: Kernels,
     /// Context of every request where the recording does not know it, tokens.
     pub context_assumed: u32,
     /// Seed.

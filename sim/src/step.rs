@@ -5,7 +5,7 @@
 //! side. Deliberately absent: contention beyond the port, overlap of computation with
 //! transfers, embedding and output head, host overheads of the engine.
 
-use moecast_profiles::cost::{AttentionBatch, CostModel};
+use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
 use moecast_profiles::hardware::{Hardware, LinkClass};
 use moecast_profiles::ids::{ExpertId, MoeLayer, Rank};
 use moecast_profiles::units::{Bytes, Nanos};
@@ -19,7 +19,7 @@ use crate::scenario::Scenario;
 /// A scenario prepared for many steps.
 pub(crate) struct Stepper<'a> {
     scenario: &'a Scenario,
-    cost: Box<dyn CostModel>,
+    cost: &'a dyn CostModel,
     dispatchers: Vec<Dispatcher<'a>>,
 }
 
@@ -31,12 +31,11 @@ pub(crate) struct StepOutcome {
 
 impl<'a> Stepper<'a> {
     pub(crate) fn new(scenario: &'a Scenario) -> Self {
-        let Scenario { model, hardware, placement, engine, seed, .. } = scenario;
+        let Scenario { hardware, placement, engine, seed, .. } = scenario;
         let dispatchers = layers(scenario)
             .map(|layer| Dispatcher::new(placement, hardware, engine.replica_rule, layer, *seed))
             .collect();
-        let cost = (scenario.cost.build)(model, hardware.device());
-        Self { scenario, cost, dispatchers }
+        Self { scenario, cost: scenario.cost.model.as_ref(), dispatchers }
     }
 
     /// Simulates step number `index` of the recording.
@@ -46,9 +45,10 @@ impl<'a> Stepper<'a> {
         let batches = self.attention_batches(index);
         let attention: Vec<Nanos> =
             batches.iter().map(|&batch| self.cost.attention(batch)).collect();
-        let gate: Vec<Nanos> = batches.iter().map(|batch| self.cost.gate(batch.tokens)).collect();
+        let gate: Vec<Nanos> = batches.iter().map(|batch| self.cost.gate(batch.tokens())).collect();
         let shared: Vec<Nanos> =
-            batches.iter().map(|batch| self.cost.shared_experts(batch.tokens)).collect();
+            batches.iter().map(|batch| self.cost.shared_experts(batch.tokens())).collect();
+        let tokens = u64::from(trace.step_tokens(index));
         let mut parts = Parts::default();
         let mut totals = Totals { rank_busy: vec![Nanos(0); ranks], ..Totals::default() };
         let mut bytes = [0; LinkClass::ALL.len()];
@@ -60,7 +60,7 @@ impl<'a> Stepper<'a> {
                 .tokens_per_slot
                 .chunks_exact(usize::from(self.scenario.placement.slots_per_rank()))
                 .zip(&shared)
-                .map(|(slots, &shared)| self.cost.experts(slots) + shared)
+                .map(|(slots, &shared)| self.cost.experts(tokens, slots) + shared)
                 .collect();
             parts.attention += slowest(&add(&attention, &gate));
             parts.dispatch += self.transfer(&routed, Way::Dispatch, &mut bytes);
@@ -77,7 +77,7 @@ impl<'a> Stepper<'a> {
         }
         let dense_layers = u64::from(model.hidden_layers) - model.moe_layers.len() as u64;
         let dense: Vec<Nanos> =
-            batches.iter().map(|batch| self.cost.dense_layer(batch.tokens)).collect();
+            batches.iter().map(|batch| self.cost.dense_layer(batch.tokens())).collect();
         parts.attention += slowest(&attention) * dense_layers;
         parts.dense += slowest(&dense) * dense_layers;
         for (rank, busy) in totals.rank_busy.iter_mut().enumerate() {
@@ -102,14 +102,17 @@ impl<'a> Stepper<'a> {
             let context = u64::from(*context_assumed);
             for number in 0..trace.step_tokens(index) {
                 let batch = &mut batches[self.source(index, number).index()];
-                add_token(batch, context, context);
+                add_token(&mut batch.decode, context, context, true);
             }
             return batches;
         };
         for (number, row) in (0_u32..).zip(trace.steps()[index].rows.clone()) {
             let batch = &mut batches[self.source(index, number).index()];
             let context = u64::from(columns.position[row]) + 1;
-            add_token(batch, context, cached(columns, row, context));
+            let decodes = Phase::from_code(columns.phase[row]) == Some(Phase::Decode);
+            let work = if decodes { &mut batch.decode } else { &mut batch.prefill };
+            let last = decodes || ends_its_request(columns, row);
+            add_token(work, context, if last { context } else { 0 }, last);
         }
         batches
     }
@@ -200,19 +203,18 @@ fn layers(scenario: &Scenario) -> impl Iterator<Item = MoeLayer> + use<> {
     (0..count).map(MoeLayer)
 }
 
-fn add_token(batch: &mut AttentionBatch, context: u64, cached: u64) {
-    batch.tokens += 1;
-    batch.attended += context;
-    batch.cached += cached;
+fn add_token(work: &mut Attended, context: u64, cached: u64, last: bool) {
+    work.requests += u32::from(last);
+    work.tokens += 1;
+    work.attended += context;
+    work.cached += cached;
 }
 
-/// Cache entries that the token at `row` makes its rank read: its whole context when it decodes;
-/// in prefill the context of a request is read once, with its last token of the step.
-fn cached(columns: &TokenColumns, row: usize, context: u64) -> u64 {
-    let decodes = Phase::from_code(columns.phase[row]) == Some(Phase::Decode);
-    let last = columns.step.get(row + 1) != Some(&columns.step[row])
-        || columns.request.get(row + 1) != Some(&columns.request[row]);
-    if decodes || last { context } else { 0 }
+/// Whether the token at `row` is the last of its request in its step: with it the context of a
+/// prompt is read once.
+fn ends_its_request(columns: &TokenColumns, row: usize) -> bool {
+    columns.step.get(row + 1) != Some(&columns.step[row])
+        || columns.request.get(row + 1) != Some(&columns.request[row])
 }
 
 fn rank_loads(routed: &Dispatched, ranks: usize) -> Vec<u64> {

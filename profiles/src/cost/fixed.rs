@@ -3,14 +3,17 @@
 //! Useful in tests that must be solvable by hand, and to see how much of a result is due to the
 //! kernels at all.
 
+use std::sync::Arc;
+
 use super::{AttentionBatch, CostModel, Entry};
 use crate::units::Nanos;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "fixed",
     about: "every kernel with work to do takes 10 us (a baseline for tests)",
-    build: |model, _| {
-        Box::new(Fixed { shares: model.shared_inter > 0, dense: model.dense_inter > 0 })
+    build: |setting| {
+        let model = setting.model;
+        Ok(Arc::new(Fixed { shares: model.shared_inter > 0, dense: model.dense_inter > 0 }))
     },
 };
 
@@ -28,8 +31,8 @@ fn unless_idle(idle: bool) -> Nanos {
 }
 
 impl CostModel for Fixed {
-    fn experts(&self, tokens_per_slot: &[u32]) -> Nanos {
-        unless_idle(tokens_per_slot.iter().all(|&tokens| tokens == 0))
+    fn experts(&self, _: u64, rows_per_slot: &[u32]) -> Nanos {
+        unless_idle(rows_per_slot.iter().all(|&tokens| tokens == 0))
     }
     fn shared_experts(&self, tokens: u32) -> Nanos {
         unless_idle(tokens == 0 || !self.shares)
@@ -38,7 +41,7 @@ impl CostModel for Fixed {
         unless_idle(tokens == 0 || !self.dense)
     }
     fn attention(&self, batch: AttentionBatch) -> Nanos {
-        unless_idle(batch.tokens == 0)
+        unless_idle(batch.tokens() == 0)
     }
     fn gate(&self, tokens: u32) -> Nanos {
         unless_idle(tokens == 0)

@@ -5,6 +5,8 @@
 //! constants below are assumed, not fitted; a calibrated profile replaces them. Cost per call:
 //! one pass over the slots, no allocation.
 
+use std::sync::Arc;
+
 use super::{AttentionBatch, CostModel, Entry};
 use crate::hardware::Device;
 use crate::model::{Attention, DataType, ModelShape};
@@ -13,7 +15,7 @@ use crate::units::{Bandwidth, Bytes, Flops, Nanos};
 pub(super) const ENTRY: Entry = Entry {
     name: "roofline",
     about: "bytes over bandwidth or operations over rate, at assumed efficiencies of 80% and 70%",
-    build: |model, device| Box::new(Roofline::new(model, device)),
+    build: |setting| Ok(Arc::new(Roofline::new(setting.model, setting.device))),
 };
 
 /// Share of the peak memory bandwidth that a kernel reaches. Assumed.
@@ -25,7 +27,7 @@ const LAUNCH: Nanos = Nanos(4_000);
 /// Rows of one tile of a grouped GEMM: fewer rows cost as much as a full tile. Assumed.
 const TILE_ROWS: u64 = 16;
 
-struct Roofline {
+pub(super) struct Roofline {
     model: ModelShape,
     bandwidth: Bandwidth,
     flops_expert: Flops,
@@ -34,7 +36,7 @@ struct Roofline {
 }
 
 impl Roofline {
-    fn new(model: &ModelShape, device: &Device) -> Self {
+    pub(super) fn new(model: &ModelShape, device: &Device) -> Self {
         let rate = |data_type| device.flops(data_type).scaled(COMPUTE_EFFICIENCY);
         Self {
             bandwidth: device.memory_bandwidth.value.scaled(MEMORY_EFFICIENCY),
@@ -74,9 +76,9 @@ impl Roofline {
 }
 
 impl CostModel for Roofline {
-    fn experts(&self, tokens_per_slot: &[u32]) -> Nanos {
+    fn experts(&self, _: u64, rows_per_slot: &[u32]) -> Nanos {
         let (mut active, mut rows, mut padded) = (0_u64, 0_u64, 0_u64);
-        for &tokens in tokens_per_slot {
+        for &tokens in rows_per_slot {
             let tokens = u64::from(tokens);
             active += u64::from(tokens > 0);
             rows += tokens;
@@ -101,17 +103,22 @@ impl CostModel for Roofline {
     }
 
     fn attention(&self, batch: AttentionBatch) -> Nanos {
-        if batch.tokens == 0 {
+        let tokens = batch.tokens();
+        if tokens == 0 {
             return Nanos(0);
         }
         let params = self.model.attention_params();
         let projections = self.kernel(
             self.model.dense_type.bytes_of(params),
-            2 * u128::from(params) * u128::from(batch.tokens),
+            2 * u128::from(params) * u128::from(tokens),
             self.flops_dense,
         );
-        let cache = self.model.kv_bytes_per_token() * batch.cached;
-        let operations = 2 * u128::from(self.values_per_pair()) * u128::from(batch.attended);
+        let (cached, attended) = (
+            batch.decode.cached + batch.prefill.cached,
+            batch.decode.attended + batch.prefill.attended,
+        );
+        let cache = self.model.kv_bytes_per_token() * cached;
+        let operations = 2 * u128::from(self.values_per_pair()) * u128::from(attended);
         projections + self.kernel(cache, operations, self.flops_bf16)
     }
 

@@ -23,20 +23,27 @@ fn device() -> Device {
     device
 }
 
-fn build(name: &str) -> Box<dyn CostModel> {
-    (find(name).unwrap().build)(&model(), &device())
+fn build_for(entry: &Entry, model: &ModelShape, device: &Device) -> Arc<dyn CostModel> {
+    let profile = builtin::profile("h200-sxm-sglang").unwrap();
+    (entry.build)(&Setting { model, device, expert_ranks: 8, profile: Some(&profile) }).unwrap()
 }
 
+fn build(name: &str) -> Arc<dyn CostModel> {
+    build_for(find(name).unwrap(), &model(), &device())
+}
+
+/// One request in decode, or many prompts' tokens that look at `attended` in sum.
 fn batch(tokens: u32, attended: u64, cached: u64) -> AttentionBatch {
-    AttentionBatch { tokens, attended, cached }
+    let work = Attended { requests: tokens, tokens, attended, cached };
+    AttentionBatch { decode: work, prefill: Attended::default() }
 }
 
 #[test]
 fn nothing_to_do_costs_nothing() {
     for entry in ALL {
-        let cost = (entry.build)(&model(), &device());
-        assert_eq!(cost.experts(&[]), Nanos(0), "{}", entry.name);
-        assert_eq!(cost.experts(&[0, 0, 0]), Nanos(0), "{}", entry.name);
+        let cost = build_for(entry, &model(), &device());
+        assert_eq!(cost.experts(1, &[]), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.experts(1, &[0, 0, 0]), Nanos(0), "{}", entry.name);
         assert_eq!(cost.shared_experts(0), Nanos(0), "{}", entry.name);
         assert_eq!(cost.dense_layer(0), Nanos(0), "{}", entry.name);
         assert_eq!(cost.attention(AttentionBatch::default()), Nanos(0), "{}", entry.name);
@@ -47,8 +54,8 @@ fn nothing_to_do_costs_nothing() {
 #[test]
 fn the_fixed_model_takes_10_us_for_any_work() {
     let cost = build("fixed");
-    assert_eq!(cost.experts(&[0, 1]), Nanos(10_000));
-    assert_eq!(cost.experts(&[4096; 64]), Nanos(10_000));
+    assert_eq!(cost.experts(1, &[0, 1]), Nanos(10_000));
+    assert_eq!(cost.experts(1, &[4096; 64]), Nanos(10_000));
     assert_eq!(cost.gate(1), Nanos(10_000));
     assert_eq!(cost.attention(batch(1, 8192, 8192)), Nanos(10_000));
 }
@@ -57,30 +64,30 @@ fn the_fixed_model_takes_10_us_for_any_work() {
 fn one_row_takes_as_long_as_reading_its_expert() {
     // 6,000,000 bytes of weights and 3 x 1000 + 5 x 1000 of activations at 1 TB/s are 6008 ns.
     // A tile of 16 rows x 6,000,000 operations at 70 TFLOP/s is 1372 ns and hides behind it.
-    assert_eq!(build("roofline").experts(&[1]), Nanos(4_000 + 6_008));
+    assert_eq!(build("roofline").experts(1, &[1]), Nanos(4_000 + 6_008));
 }
 
 #[test]
 fn many_rows_take_as_long_as_computing_them() {
     // 16,000 rows x 6,000,000 operations at 70 TFLOP/s are 1,371,428.6 ns, rounded up; the
     // 6 MB of weights and 128 MB of activations at 1 TB/s are 134,000 ns and hide behind it.
-    assert_eq!(build("roofline").experts(&[16_000]), Nanos(4_000 + 1_371_429));
+    assert_eq!(build("roofline").experts(1, &[16_000]), Nanos(4_000 + 1_371_429));
 }
 
 #[test]
 fn the_same_rows_over_more_experts_read_more_weights() {
     // 16 rows carry 128,000 bytes of activations; each active expert adds 6,000,000.
     let cost = build("roofline");
-    assert_eq!(cost.experts(&[16, 0]), Nanos(4_000 + 6_128));
-    assert_eq!(cost.experts(&[8, 8]), Nanos(4_000 + 12_128));
+    assert_eq!(cost.experts(1, &[16, 0]), Nanos(4_000 + 6_128));
+    assert_eq!(cost.experts(1, &[8, 8]), Nanos(4_000 + 12_128));
 }
 
 #[test]
 fn a_tile_that_is_not_full_costs_as_much_as_a_full_one() {
     // 1024 and 1010 rows are both 64 tiles of 16: 1024 x 6,000,000 operations at 70 TFLOP/s.
     let cost = build("roofline");
-    assert_eq!(cost.experts(&[1_024]), Nanos(4_000 + 87_772));
-    assert_eq!(cost.experts(&[1_010]), cost.experts(&[1_024]));
+    assert_eq!(cost.experts(1, &[1_024]), Nanos(4_000 + 87_772));
+    assert_eq!(cost.experts(1, &[1_010]), cost.experts(1, &[1_024]));
 }
 
 #[test]
@@ -88,7 +95,7 @@ fn shared_experts_read_three_matrices_and_the_rows() {
     // 3 x 1000 x 500 values are 3,000,000 bytes; 10 rows x 2 x (2 x 1000 + 3 x 500) are 70,000.
     assert_eq!(build("roofline").shared_experts(10), Nanos(4_000 + 3_070));
     let without = ModelShape { shared_inter: 0, ..model() };
-    let cost = (find("roofline").unwrap().build)(&without, &device());
+    let cost = build_for(find("roofline").unwrap(), &without, &device());
     assert_eq!(cost.shared_experts(10), Nanos(0));
 }
 
@@ -99,7 +106,7 @@ fn decode_attention_reads_the_projections_and_the_cache() {
     let (window, windowed_layers) = (None, 0);
     let attention =
         Attention::Gqa { heads: 32, kv_heads: 8, head_dim: 125, window, windowed_layers };
-    let cost = (find("roofline").unwrap().build)(&ModelShape { attention, ..model() }, &device());
+    let cost = build_for(find("roofline").unwrap(), &ModelShape { attention, ..model() }, &device());
     assert_eq!(cost.attention(batch(1, 1_000, 1_000)), Nanos(4_000 + 20_000 + 4_000 + 4_000));
 }
 
@@ -115,7 +122,7 @@ fn names_are_alphabetical_and_described() {
 fn kernels(cost: &dyn CostModel, slots: &[u32], tokens: u32, context: u64) -> [Nanos; 5] {
     let attended = u64::from(tokens) * context;
     [
-        cost.experts(slots),
+        cost.experts(u64::from(tokens), slots),
         cost.shared_experts(tokens),
         cost.dense_layer(tokens),
         cost.attention(batch(tokens, attended, context)),
@@ -135,7 +142,7 @@ proptest! {
     ) {
         let shape = builtin::model(builtin::MODELS[preset].name).unwrap();
         for entry in ALL {
-            let cost = (entry.build)(&shape, &device());
+            let cost = build_for(entry, &shape, &device());
             let before = kernels(cost.as_ref(), &slots, tokens, context);
             let position = slot.index(slots.len());
             slots[position] += more;
@@ -161,8 +168,8 @@ proptest! {
         fast.flops_bf16.value.0 *= 2;
         fast.flops_fp8.value.0 *= 2;
         for entry in ALL {
-            let slow = (entry.build)(&shape, &device);
-            let fast = (entry.build)(&shape, &fast);
+            let slow = build_for(entry, &shape, &device);
+            let fast = build_for(entry, &shape, &fast);
             let slow = kernels(slow.as_ref(), &slots, tokens, context);
             let fast = kernels(fast.as_ref(), &slots, tokens, context);
             for (slow, fast) in slow.into_iter().zip(fast) {

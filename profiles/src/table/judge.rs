@@ -44,7 +44,32 @@ pub struct Errors {
     pub stored: ErrorSummary,
 }
 
+impl ErrorSummary {
+    /// The mean of several summaries, weighted by their points.
+    fn pooled(parts: &[Self]) -> Self {
+        let points: u64 = parts.iter().map(|part| part.points).sum();
+        let mean = |value: fn(&Self) -> f64| {
+            let sum: f64 = parts.iter().map(|part| value(part) * part.points as f64).sum();
+            if points > 0 { sum / points as f64 } else { 0.0 }
+        };
+        Self { median: mean(|part| part.median), p90: mean(|part| part.p90), points }
+    }
+}
+
 impl Errors {
+    /// Errors of several tables together: means weighted by points.
+    pub(crate) fn pooled(parts: impl Iterator<Item = Self> + Clone) -> Self {
+        let pool = |part: fn(&Self) -> ErrorSummary| {
+            ErrorSummary::pooled(&parts.clone().map(|errors| part(&errors)).collect::<Vec<_>>())
+        };
+        Self {
+            grid: pool(|errors| errors.grid),
+            shape: pool(|errors| errors.shape),
+            form: pool(|errors| errors.form),
+            stored: pool(|errors| errors.stored),
+        }
+    }
+
     /// Expected relative error of an answer.
     pub(crate) fn expected(&self, source: Source) -> f64 {
         let first = |choices: [ErrorSummary; 2]| {

@@ -58,11 +58,16 @@ fn trace(layer: u16, rows: &[(u32, [u16; 2])]) -> RoutingTrace {
 }
 
 fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -> Run {
+    let (model, device) = (model(dense_layers), device());
+    let fixed = cost::find("fixed").unwrap();
+    let built =
+        cost::Setting { model: &model, device: &device, expert_ranks: ranks, profile: None };
+    let cost = cost::Kernels::new(fixed, &built).unwrap();
     let setting = Setting {
-        model: model(dense_layers),
-        hardware: Hardware::new(device(), 1, ranks).unwrap(),
+        model,
+        hardware: Hardware::new(device, 1, ranks).unwrap(),
         engine: engine::find("trtllm").unwrap(),
-        cost: cost::find("fixed").unwrap(),
+        cost,
         context_assumed: 1,
         seed: Seed(0),
     };

@@ -1,0 +1,208 @@
+//! Which of a profile's tables answers for which kernel of a model.
+//!
+//! A variant must have the model's data type; among those, one that measured the very shape is
+//! preferred, then the one with most samples. Every choice is written down.
+
+use super::attention_shape;
+use crate::cost::Known;
+use crate::model::{Attention, DataType, ModelShape};
+use crate::profile::{Curve, ExpertTimer, Profile, Surface};
+use crate::sample::Family;
+use crate::table::Source;
+
+/// Matrices of a gated expert.
+const GATED: u32 = 3;
+
+pub(super) struct Chooser<'a> {
+    profile: &'a Profile,
+    model: &'a ModelShape,
+    pub(super) known: Vec<Known>,
+}
+
+/// The names that tables give to weights of `data_type`, best first.
+fn names(data_type: DataType) -> &'static [&'static str] {
+    match data_type {
+        DataType::Bf16 => &["bfloat16", "float16"],
+        DataType::Fp8 => &["fp8_block", "fp8"],
+        DataType::Mxfp4 => &["w4a16_mxfp4", "w4a8_mxfp4_mxfp8", "mxfp4"],
+    }
+}
+
+impl<'a> Chooser<'a> {
+    pub(super) fn new(profile: &'a Profile, model: &'a ModelShape) -> Self {
+        Self { profile, model, known: Vec::new() }
+    }
+
+    /// The best variant of `family` whose types begin with one of `types`.
+    fn variant(&self, family: Family, types: &[&str], shape: &[u32]) -> Option<&'a str> {
+        let variants = self.profile.variants(family);
+        for wanted in types {
+            let fits = |variant: &&&str| {
+                let own = variant.split_once('/').map_or("", |(_, types)| types);
+                own == *wanted || own.starts_with(&format!("{wanted}/"))
+            };
+            let holding: Vec<&str> = variants
+                .iter()
+                .filter(fits)
+                .filter(|variant| self.profile.table(family, variant, shape).is_some())
+                .copied()
+                .collect();
+            let exact = holding.iter().find(|variant| {
+                let table = self.profile.table(family, variant, shape);
+                table.is_some_and(|table| table.position(shape).is_some())
+            });
+            if let Some(found) = exact.or(holding.first()) {
+                return Some(found);
+            }
+        }
+        None
+    }
+
+    fn note(&mut self, kernel: &'static str, by: Option<&str>, source: Source, error: f64) {
+        let by = by.map_or_else(
+            || "roofline: the profile has no such table".to_owned(),
+            |variant| format!("table {variant}"),
+        );
+        let known = Known { kernel, by, source, error };
+        if !self.known.contains(&known) {
+            self.known.push(known);
+        }
+    }
+
+    pub(super) fn experts(&mut self, ranks: u16) -> Option<ExpertTimer> {
+        let model = self.model;
+        let shape = [
+            model.hidden,
+            model.expert_inter,
+            u32::from(model.top_k),
+            u32::from(model.experts),
+            1,
+            u32::from(ranks).clamp(1, u32::from(model.experts)),
+            GATED,
+            0,
+        ];
+        let variant = self.variant(Family::ExpertGemm, names(model.expert_type), &shape);
+        let timer = variant.and_then(|variant| self.profile.experts(variant, &shape));
+        let (source, error) =
+            timer.as_ref().map_or((Source::Assumed, 0.3), |timer| (timer.source, timer.error));
+        self.note("experts", variant, source, error);
+        timer
+    }
+
+    /// A dense product with weights `[n x k]`.
+    pub(super) fn gemm(
+        &mut self,
+        kernel: &'static str,
+        data_type: DataType,
+        n: u32,
+        k: u32,
+    ) -> Option<Curve> {
+        let shape = [n, k];
+        // 4-bit weights are for experts; the other matrices of such models are 16-bit.
+        let types = if data_type == DataType::Mxfp4 { DataType::Bf16 } else { data_type };
+        let variant = self.variant(Family::Gemm, names(types), &shape);
+        let curve = variant.and_then(|variant| self.profile.curve(Family::Gemm, variant, &shape));
+        let (source, error) =
+            curve.as_ref().map_or((Source::Assumed, 0.3), |curve| (curve.source, curve.error));
+        self.note(kernel, variant, source, error);
+        curve
+    }
+
+    fn surface(
+        &mut self,
+        kernel: &'static str,
+        family: Family,
+        types: &[&str],
+        shape: &[u32],
+    ) -> Option<Surface> {
+        let variant = self.variant(family, types, shape)?;
+        let surface = self.profile.surface(family, variant, shape)?;
+        self.note(kernel, Some(variant), surface.source, surface.error);
+        Some(surface)
+    }
+
+    /// Kernels over the whole context, and whether they hold the projections.
+    pub(super) fn attention(&mut self) -> (Option<Surface>, Option<Surface>, bool) {
+        let cache = ["bfloat16/bfloat16", "float16/float16"];
+        let (decode, prefill, whole) = match &self.model.attention {
+            attention @ Attention::Gqa { .. } => {
+                let shape = attention_shape(attention, 0).expect("grouped queries");
+                let decode = self.surface("decode", Family::DecodeAttention, &cache, &shape);
+                let prefill = self.surface("prefill", Family::PrefillAttention, &cache, &shape);
+                (decode, prefill, false)
+            }
+            Attention::Mla { heads, .. } => {
+                let shape = [*heads];
+                let module: Vec<String> = names(self.model.dense_type)
+                    .iter()
+                    .map(|own| format!("bfloat16/bfloat16/{own}"))
+                    .collect();
+                let module: Vec<&str> = module.iter().map(String::as_str).collect();
+                let decode = self.surface("decode", Family::DecodeMlaModule, &module, &shape);
+                let prefill = self.surface("prefill", Family::PrefillMlaModule, &module, &shape);
+                if decode.is_some() && prefill.is_some() {
+                    (decode, prefill, true)
+                } else {
+                    let decode = self.surface("decode", Family::DecodeMla, &cache, &shape);
+                    let prefill = self.surface("prefill", Family::PrefillMla, &cache, &shape);
+                    (decode, prefill, false)
+                }
+            }
+        };
+        for (kernel, found) in [("decode", &decode), ("prefill", &prefill)] {
+            if found.is_none() {
+                self.note(kernel, None, Source::Assumed, 0.3);
+            }
+        }
+        (decode, prefill, whole)
+    }
+
+    /// Kernels of layers with a sliding window, and their share of all layers.
+    pub(super) fn windowed(&mut self) -> Option<(f64, Surface, Surface)> {
+        let Attention::Gqa { window: Some(window), windowed_layers, .. } = self.model.attention
+        else {
+            return None;
+        };
+        let cache = ["bfloat16/bfloat16", "float16/float16"];
+        let shape = attention_shape(&self.model.attention, window)?;
+        let decode = self.surface("decode, window", Family::DecodeAttention, &cache, &shape)?;
+        let prefill = self.surface("prefill, window", Family::PrefillAttention, &cache, &shape)?;
+        let share = f64::from(windowed_layers) / f64::from(self.model.hidden_layers.max(1));
+        Some((share, decode, prefill))
+    }
+
+    /// Products around the attention kernels; empty where a table is missing.
+    pub(super) fn projections(&mut self) -> Vec<Curve> {
+        let (hidden, own) = (self.model.hidden, self.model.dense_type);
+        let matrices: Vec<(u32, u32)> = match self.model.attention {
+            Attention::Gqa { heads, kv_heads, head_dim, .. } => vec![
+                ((heads + 2 * kv_heads) * head_dim, hidden),
+                (hidden, heads * head_dim),
+            ],
+            Attention::Mla {
+                heads,
+                q_lora_rank,
+                kv_lora_rank,
+                nope_head_dim,
+                rope_head_dim,
+                v_head_dim,
+            } => {
+                let query = heads * (nope_head_dim + rope_head_dim);
+                let mut matrices = vec![
+                    (q_lora_rank + kv_lora_rank + rope_head_dim, hidden),
+                    (query, if q_lora_rank > 0 { q_lora_rank } else { hidden }),
+                    // The absorbed key and value matrices, as one product of the same bytes.
+                    (heads * (nope_head_dim + v_head_dim), kv_lora_rank),
+                    (hidden, heads * v_head_dim),
+                ];
+                if q_lora_rank == 0 {
+                    matrices[0].0 = kv_lora_rank + rope_head_dim;
+                }
+                matrices
+            }
+        };
+        let found: Option<Vec<Curve>> =
+            matrices.iter().map(|&(n, k)| self.gemm("projections", own, n, k)).collect();
+        found.unwrap_or_default()
+    }
+}

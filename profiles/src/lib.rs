@@ -9,6 +9,7 @@ pub mod engine;
 mod error;
 pub mod hardware;
 pub mod ids;
+pub mod import;
 pub mod model;
 pub mod registry;
 pub mod sample;

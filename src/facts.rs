@@ -70,7 +70,8 @@ pub(crate) fn costs(
     let device = hardware.device();
     let shipped = builtin::profile_for(&device.name, engine).map(|preset| preset.name);
     let named = profile.or(shipped.filter(|_| cost.is_none_or(|cost| cost == "calibrated")));
-    let read = named.map(|name| Ok::<_, anyhow::Error>((name, self::profile(name)?))).transpose()?;
+    let read =
+        named.map(|name| Ok::<_, anyhow::Error>((name, self::profile(name)?))).transpose()?;
     let default = if read.is_some() { "calibrated" } else { "roofline" };
     let entry = cost::find(cost.unwrap_or(default))?;
     let setting = cost::Setting {

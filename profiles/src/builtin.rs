@@ -78,9 +78,7 @@ macro_rules! shipped_profile {
 
 /// Every shipped profile, alphabetical. Made by `moecast profile import aiconfigurator` from the
 /// tables of aiconfigurator-core 0.12.0 (Apache-2.0; see NOTICE).
-pub const PROFILES: &[ShippedProfile] = &[
-    shipped_profile!("a100-sxm-sglang", "A100 SXM under SGLang 0.5.10"),
-];
+pub const PROFILES: &[ShippedProfile] = &[];
 
 /// The profile of preset `name`.
 ///
@@ -96,9 +94,11 @@ pub fn profile(name: &str) -> Result<Profile> {
 #[must_use]
 pub fn profile_for(device: &str, engine: &str) -> Option<&'static ShippedProfile> {
     PROFILES.iter().find(|preset| {
-        preset.name.strip_prefix(device).and_then(|rest| rest.strip_prefix('-')).is_some_and(
-            |own| engine == own || engine.strip_prefix(own) == Some("-dynamic"),
-        )
+        preset
+            .name
+            .strip_prefix(device)
+            .and_then(|rest| rest.strip_prefix('-'))
+            .is_some_and(|own| engine == own || engine.strip_prefix(own) == Some("-dynamic"))
     })
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod fit;
 pub mod hardware;
 pub mod ids;
+pub mod import;
 mod kernel;
 pub mod model;
 pub mod profile;

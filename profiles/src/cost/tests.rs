@@ -106,7 +106,8 @@ fn decode_attention_reads_the_projections_and_the_cache() {
     let (window, windowed_layers) = (None, 0);
     let attention =
         Attention::Gqa { heads: 32, kv_heads: 8, head_dim: 125, window, windowed_layers };
-    let cost = build_for(find("roofline").unwrap(), &ModelShape { attention, ..model() }, &device());
+    let cost =
+        build_for(find("roofline").unwrap(), &ModelShape { attention, ..model() }, &device());
     assert_eq!(cost.attention(batch(1, 1_000, 1_000)), Nanos(4_000 + 20_000 + 4_000 + 4_000));
 }
 

@@ -175,10 +175,9 @@ impl<'a> Chooser<'a> {
     pub(super) fn projections(&mut self) -> Vec<Curve> {
         let (hidden, own) = (self.model.hidden, self.model.dense_type);
         let matrices: Vec<(u32, u32)> = match self.model.attention {
-            Attention::Gqa { heads, kv_heads, head_dim, .. } => vec![
-                ((heads + 2 * kv_heads) * head_dim, hidden),
-                (hidden, heads * head_dim),
-            ],
+            Attention::Gqa { heads, kv_heads, head_dim, .. } => {
+                vec![((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim)]
+            }
             Attention::Mla {
                 heads,
                 q_lora_rank,

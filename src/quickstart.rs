@@ -93,6 +93,7 @@ fn simulate_arguments(recording: &Path, config: &Path, out: &Path) -> Simulate {
         model: Some(config.display().to_string()),
         cluster: None,
         engine: None,
+        profile: None,
         cost: None,
         part: None,
         context: 2_048,

@@ -78,7 +78,8 @@ macro_rules! shipped_profile {
 
 /// Every shipped profile, alphabetical. Made by `moecast profile import aiconfigurator` from the
 /// tables of aiconfigurator-core 0.12.0 (Apache-2.0; see NOTICE).
-pub const PROFILES: &[ShippedProfile] = &[];
+pub const PROFILES: &[ShippedProfile] =
+    &[shipped_profile!("h200-sxm-sglang", "H200 SXM under SGLang 0.5.14")];
 
 /// The profile of preset `name`.
 ///

@@ -147,9 +147,8 @@ fn solve(matrix: &[Vec<f64>], gradient: &[f64], damping: f64) -> Option<Vec<f64>
             if row == column {
                 sum += damping * matrix[row][row] + 1e-12;
             }
-            for inner in 0..column {
-                sum -= lower[row][inner] * lower[column][inner];
-            }
+            let (own, other) = (&lower[row][..column], &lower[column][..column]);
+            sum -= own.iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
             if row == column {
                 if sum <= 0.0 {
                     return None;

@@ -123,3 +123,64 @@ fn place(shape: &[u32]) -> [f64; 6] {
         2.0 * f64::from(u8::from(matrices == 2)),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::routing;
+
+    /// DeepSeek-V3's experts in 8 bits.
+    const SHAPE: [u32; 4] = [7168, 2048, 8, 256];
+    const SKEWS: [u64; 5] = [0, 60, 80, 101, 120];
+    /// Times of the most loaded rank (us) on H200, DeepEP MoE of SGLang 0.5.6: ranks, tokens, and
+    /// a time per skew. Source: `wideep_generation_moe_perf` of aiconfigurator-core 0.12.0.
+    const PUBLISHED: [(u32, u64, [f64; 5]); 4] = [
+        (32, 512, [116.5, 113.9, 109.5, 128.5, 126.2]),
+        (32, 4096, [126.5, 196.9, 209.1, 221.8, 320.7]),
+        (64, 4096, [73.5, 116.4, 152.6, 175.2, 247.1]),
+        (128, 4096, [48.4, 89.1, 101.4, 129.8, 169.4]),
+    ];
+    /// Constants of the form, fitted on the table's uniform rows alone: what skew costs follows
+    /// from the load vectors and was never fitted.
+    const UNIFORM: [f64; 13] =
+        [21.2, 5.28, 1408.0, 0.95, 1e-4, 0.326, 0.978, 1e-3, 1e-4, 1e-4, 0.1, 1.0, 1.0];
+
+    #[test]
+    fn skew_costs_what_the_load_vector_says() {
+        let mut cache = Cache::default();
+        let mut errors = Vec::new();
+        for (ep, tokens, times) in PUBLISHED {
+            for (skew, published) in SKEWS.into_iter().zip(times) {
+                let [hidden, inter, topk, experts] = SHAPE;
+                let shape = [hidden, inter, topk, experts, 1, ep, 3, routing::EVEN];
+                let statistics = cache.statistics(&shape, &[skew, tokens]);
+                let features = features_of(&shape, tokens as f64, &statistics, 1.0);
+                let error = time(3, &UNIFORM, &features) / published - 1.0;
+                if skew > 0 {
+                    errors.push(error.abs());
+                }
+            }
+        }
+        errors.sort_by(f64::total_cmp);
+        assert!(errors[errors.len() / 2] < 0.10, "median of {errors:?}");
+        assert!(errors.iter().all(|error| *error < 0.25), "{errors:?}");
+    }
+
+    #[test]
+    fn more_rows_on_any_expert_never_take_less_time() {
+        let mut rows = vec![0_u32; 32];
+        let shape = [7168, 2048, 8, 256, 1, 8, 3, 0];
+        for form in 0..KERNEL.forms.len() {
+            let mut before = 0.0;
+            for step in 0..2_000_usize {
+                rows[step * 7 % 32] += 1 + (step as u32 % 5);
+                let statistics = Statistics::of(&rows);
+                // A batch that does not change sides of "few tokens" while it grows.
+                let now = time(form, &UNIFORM, &features_of(&shape, 4096.0, &statistics, 1.0));
+                assert!(now >= before, "{}", KERNEL.forms[form]);
+                before = now;
+            }
+            rows.fill(0);
+        }
+    }
+}

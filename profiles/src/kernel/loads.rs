@@ -119,7 +119,7 @@ fn timed_rank(setting: Setting, draw: u32) -> Vec<u32> {
         None => balanced(tokens, experts, topk),
     };
     match routing {
-        routing::GROUPED if experts as usize % GROUPS == 0 => {
+        routing::GROUPED if (experts as usize).is_multiple_of(GROUPS) => {
             let rows = regroup(&picks(&rows), experts as usize, topk as usize);
             rows[..local].to_vec()
         }

@@ -15,7 +15,7 @@ const OUTLIER: f64 = 0.5;
 /// A shape whose median residual is this far above the table's is odd.
 const ODD: f64 = 0.35;
 /// Fewer samples than this say nothing about points held out.
-const JUDGED_MIN: usize = 24;
+const JUDGED_MIN: usize = 12;
 /// Models that are left out one by one; more are taken in as many folds.
 const FOLDS_MAX: usize = 40;
 
@@ -305,7 +305,7 @@ impl<'a> Rows<'a> {
             absent.iter().map(|&shape| (shape, nearest(places[shape], &places, &may))).collect();
         let miss = |&row: &usize| {
             let (shape, inner) = (self.cells[row] / grid.cells, self.cells[row] % grid.cells);
-            let estimate = grid.from_neighbours(inner, &neighbours[&shape]);
+            let estimate = grid.by_neighbours(inner, &neighbours[&shape]);
             self.miss(fitted, row, estimate.unwrap_or(0.0))
         };
         unseen.iter().map(miss).collect()

@@ -112,7 +112,7 @@ impl Grid {
     }
 
     /// The estimate of a cell whose whole shape is unknown: by the nearest shapes alone.
-    pub(super) fn from_neighbours(&self, inner: usize, neighbours: &[(usize, f64)]) -> Option<f64> {
+    pub(super) fn by_neighbours(&self, inner: usize, neighbours: &[(usize, f64)]) -> Option<f64> {
         let value =
             |&(shape, weight): &(usize, f64)| (self.values[shape * self.cells + inner], weight);
         let found = neighbours.iter().map(value).filter(|(value, _)| value.is_finite());

@@ -77,9 +77,9 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Samples> {
         let Some(place) = places.iter().find(|place| Some(&place.version) == picked) else {
             continue;
         };
-        if place.version != version {
-            let asked = format!("{} has none of {}", spec.family, version.text);
-            samples.flags.push(format!("{}: {asked}, the nearest is taken", place.name()));
+        if spec.backend.is_none() && place.version != version {
+            let asked = format!("there is no {} of {}", spec.table, version.text);
+            samples.flags.push(format!("{}: {asked}, this is the nearest", place.name()));
         }
         let mut table = Reading { source: &mut source, spec, engine: &engine, gpus_per_node };
         let mut rows = table.rows(place)?;

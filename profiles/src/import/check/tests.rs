@@ -46,6 +46,12 @@ fn milliseconds_among_microseconds_are_an_error() {
 }
 
 #[test]
+fn a_stalled_run_is_a_spike() {
+    let checked = check("x", rows(&[10.0, 11.0, 2_000.0, 13.0])).unwrap();
+    assert_eq!(times(&checked), [10.0, 11.0, 13.0]);
+}
+
+#[test]
 fn what_is_no_time_is_an_error() {
     for time in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let error = check("x", rows(&[1.0, time])).unwrap_err().to_string();

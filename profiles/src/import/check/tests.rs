@@ -87,7 +87,9 @@ fn left_out(flags: &[String]) -> usize {
 
 proptest! {
     #[test]
-    fn rows_are_samples_or_counted(points in prop::collection::vec((0_u32..3, 0_u64..9, 1.0..9.0), 0..60)) {
+    fn rows_are_samples_or_counted(
+        points in prop::collection::vec((0_u32..3, 0_u64..9, 1.0..9.0), 0..60),
+    ) {
         let rows: Vec<Row> = points.iter().enumerate().map(|(i, (n, m, time))| Row {
             row: i + 1,
             sample: timed(Family::Gemm, "a", &[*n, 1], &[*m], *time),

@@ -1,5 +1,7 @@
 //! Tables that are damaged, incomplete or in the wrong unit.
 
+use parquet::basic::{Compression, ZstdLevel};
+
 use super::*;
 
 fn fails(columns: &[(&str, Column)], part: &str) {
@@ -48,6 +50,17 @@ fn wrong_rows_are_located() {
     assert!(error.contains("h200_sxm.yaml: num_gpus_per_node: no number"), "{error}");
 }
 
+#[test]
+fn a_whole_table_in_another_unit_is_an_error() {
+    let folder = systems();
+    put(folder.path(), "moe/sglang/0.5.14/moe_perf", &good());
+    // Seconds: 14 doublings of 1024 x 1024 in a few nanoseconds.
+    let times: Vec<f64> = (0..14).map(|power| 5e-6 * 1.1_f64.powi(power)).collect();
+    put(folder.path(), "gemm/sglang/0.5.14/gemm_perf", &gemm("bfloat16", &times));
+    let error = read(folder.path(), &options("sglang", None)).unwrap_err().to_string();
+    assert!(error.contains("a time in milliseconds that a GPU can reach"), "{error}");
+}
+
 /// Reads `bytes` as a table, all columns of a moe table.
 fn decode(bytes: &[u8]) -> Result<Vec<crate::import::check::Row>> {
     use super::super::columns::Table;
@@ -72,14 +85,17 @@ fn a_truncated_table_is_an_error() {
 /// A flipped bit is an error or other figures, never a panic or an allocation of gigabytes.
 #[test]
 fn a_flipped_bit_is_no_panic() {
-    let rows: Vec<(i64, i64, f64)> = (1..200).map(|m| (m, 1, 0.1 + 0.001 * m as f64)).collect();
-    let bytes = write(&moe(&rows));
-    for at in 0..bytes.len() {
-        for bit in 0..8 {
-            let mut flipped = bytes.clone();
-            flipped[at] ^= 1 << bit;
-            if let Ok(rows) = decode(&flipped) {
-                assert!(rows.len() <= bytes.len() * 8, "byte {at}, bit {bit}");
+    let rows: Vec<(i64, i64, f64)> = (1..60).map(|m| (m, 1, 0.1 + 0.001 * m as f64)).collect();
+    for packed in [Compression::SNAPPY, Compression::ZSTD(ZstdLevel::default())] {
+        let bytes = writer::write_packed(&moe(&rows), packed);
+        assert_eq!(decode(&bytes).unwrap().len(), 59);
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                if let Ok(rows) = decode(&flipped) {
+                    assert!(rows.len() <= bytes.len() * 8, "byte {at}, bit {bit}");
+                }
             }
         }
     }

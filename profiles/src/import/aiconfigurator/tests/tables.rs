@@ -23,8 +23,10 @@ fn texts<const N: usize>(values: [&str; N]) -> Column {
     Texts(values.map(str::to_owned).to_vec())
 }
 
-/// The shape, work and time of each sample.
-fn brief(samples: &Samples) -> Vec<(Family, &str, &[u32], &[u64], f64)> {
+/// The family, variant, shape, work and time of a sample.
+type Brief<'a> = (Family, &'a str, &'a [u32], &'a [u64], f64);
+
+fn brief(samples: &Samples) -> Vec<Brief<'_>> {
     samples
         .samples
         .iter()
@@ -198,7 +200,7 @@ fn exchanges_across_nodes_come_from_the_version_that_has_them() {
     samples.samples.retain(|sample| sample.family != Family::ExpertGemm);
     let variant = "deepep-normal";
     let at: &[u64] = &[128];
-    let expected: [(Family, &str, &[u32], &[u64], f64); 4] = [
+    let expected: [Brief; 4] = [
         (Family::Combine, variant, &[1, 8, 7168, 8, 256, 24], at, 50.0),
         (Family::Combine, variant, &[2, 16, 7168, 8, 256, 24], at, 50.0),
         (Family::Dispatch, variant, &[1, 8, 7168, 8, 256, 20], at, 35.0),

@@ -21,8 +21,13 @@ pub(super) enum Column {
 
 use Column::{Counts, Gaps, Texts, Times};
 
-/// A file of one row group, compressed as the wheel's are.
+/// A file of one row group.
 pub(super) fn write(columns: &[(&str, Column)]) -> Vec<u8> {
+    write_packed(columns, Compression::SNAPPY)
+}
+
+/// A file of one row group in a compression: the wheel has both Snappy and Zstandard.
+pub(super) fn write_packed(columns: &[(&str, Column)], packed: Compression) -> Vec<u8> {
     let fields: Vec<String> = columns
         .iter()
         .map(|(name, column)| match column {
@@ -33,7 +38,7 @@ pub(super) fn write(columns: &[(&str, Column)]) -> Vec<u8> {
         .collect();
     let schema = format!("message schema {{ {} }}", fields.join(" "));
     let schema = Arc::new(parse_message_type(&schema).unwrap());
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+    let properties = WriterProperties::builder().set_compression(packed).build();
     let mut bytes = Vec::new();
     let mut file = SerializedFileWriter::new(&mut bytes, schema, Arc::new(properties)).unwrap();
     let mut group = file.next_row_group().unwrap();

@@ -10,6 +10,8 @@ mod columns;
 #[cfg(feature = "import-parquet")]
 mod comm;
 #[cfg(feature = "import-parquet")]
+mod decode;
+#[cfg(feature = "import-parquet")]
 mod pages;
 #[cfg(feature = "import-parquet")]
 mod read;

@@ -17,8 +17,9 @@ use crate::{Error, Result};
 /// A natural logarithm: further from both neighbours than this is a spike.
 const SPIKE: f64 = 0.5;
 
-/// A factor: more than this between neighbours is a mistaken unit.
-const UNIT: f64 = 100.0;
+/// A factor: more than this between neighbours is a mistaken unit, which is a factor of 1000.
+/// Runs that stalled are real: up to 191 times their neighbours in TensorRT-LLM's H200 tables.
+const UNIT: f64 = 300.0;
 
 /// Repeats further apart than this, over their median, are worth a flag.
 const REPEAT_SPREAD: f64 = 0.1;
@@ -172,8 +173,7 @@ fn spikes(path: &str, rows: &[Row]) -> Result<Vec<bool>> {
             let work =
                 innermost(&pair[1].sample) as f64 / (innermost(&pair[0].sample) as f64).max(1.0);
             let step = pair[1].sample.time_us / pair[0].sample.time_us;
-            // Attention over prompts grows with the square of their length.
-            if step > UNIT * (work * work).max(1.0) || step < 1.0 / UNIT {
+            if step > UNIT * work.max(1.0) || step < 1.0 / UNIT {
                 return Err(unit_mistake(path, &pair[0], &pair[1]));
             }
         }
@@ -202,7 +202,7 @@ fn unit_mistake(path: &str, before: &Row, after: &Row) -> Error {
         innermost(&before.sample),
         before.row
     );
-    let expected = "times in one unit, less than 100 times apart between neighbours";
+    let expected = "times in one unit, at most 300 times apart between neighbours";
     invalid(path, format!("row {}", after.row), found, expected)
 }
 

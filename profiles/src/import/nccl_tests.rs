@@ -2,9 +2,9 @@
 //!
 //! A comment line for each rank, then a row for each size:
 //! `size count type redop root time algbw busbw #wrong`, times in microseconds, out of place
-//! first and in place after it; older versions name no errors, all-gather and all-to-all print
-//! `none` and -1. Out-of-place times are taken. The column `size` is what moecast calls bytes:
-//! the buffer for all-reduce, what is gathered on a rank for all-gather, what a rank sends for
+//! first and in place after it. Where there is no operation and root, `none` and -1 are printed,
+//! or nothing. Out-of-place times are taken. The column `size` is what moecast calls bytes: the
+//! buffer for all-reduce, what is gathered on a rank for all-gather, what a rank sends for
 //! all-to-all and what it gives for reduce-scatter.
 //! Format: <https://github.com/NVIDIA/nccl-tests> 2.17, `src/common.cu`.
 
@@ -55,11 +55,9 @@ fn read(path: &Path, options: &Options) -> Result<Samples> {
         }
         if let Some(comment) = line.strip_prefix('#') {
             state.comment(comment.trim());
-        } else if line.starts_with(|first: char| first.is_ascii_digit()) {
-            if let Some(row) = state.row(&name, number, line)? {
-                rows.push(row);
-                state.rows = true;
-            }
+        } else if let Some(row) = state.row(&name, number, line)? {
+            rows.push(row);
+            state.rows = true;
         }
     }
     if rows.is_empty() {
@@ -118,14 +116,16 @@ impl State {
             let expected = "size count type redop root time algbw busbw";
             return Err(invalid(name, key("row"), found, expected));
         }
-        let time = words[5].parse::<f64>().unwrap_or(f64::NAN);
-        let bandwidth = words[6].parse::<f64>().unwrap_or(f64::NAN);
+        // Versions before 2.11 print no redop and root where there are none.
+        let at = if words[3].parse::<f64>().is_ok() { 3 } else { 5 };
+        let time = words[at].parse::<f64>().unwrap_or(f64::NAN);
+        let bandwidth = words[at + 1].parse::<f64>().unwrap_or(f64::NAN);
         if bytes == 0 {
             // Nothing was sent: what is timed is the launch.
             return Ok(None);
         }
         if !(time.is_finite() && time > 0.0) {
-            return Err(invalid(name, key("time"), words[5], "microseconds above 0"));
+            return Err(invalid(name, key("time"), words[at], "microseconds above 0"));
         }
         // GB/s is printed with two digits: where those say anything, they fix the unit of time.
         let implied = bytes as f64 / time / 1e3;
@@ -195,6 +195,12 @@ mod tests {
         fails(&text, "no name of the program");
         let samples = read_as("alltoall_perf.txt", &text).unwrap();
         assert_eq!(samples.samples[0].family, Family::AllToAll);
+    }
+
+    #[test]
+    fn rows_without_an_operation_are_read() {
+        let text = TEXT.replace("all_reduce", "all_gather").replace("    sum      -1", "");
+        assert_eq!(read_as("out.txt", &text).unwrap().samples[2].time_us, 250.0);
     }
 
     #[test]

@@ -167,8 +167,10 @@ fn from_text(name: &str, text: &str) -> Result<Output> {
 fn buffer_option(words: &[&str]) -> Option<u64> {
     let is_command = words.iter().any(|word| word.ends_with("nvbandwidth"));
     let at = words.iter().position(|word| *word == "-b" || *word == "--bufferSize")?;
-    let mib: u64 = words.get(at + 1).filter(|_| is_command)?.parse().ok()?;
-    mib.checked_mul(MIB).filter(|bytes| *bytes > 0)
+    let size: u64 = words.get(at + 1).filter(|_| is_command)?.parse().ok()?;
+    // The first versions took bytes; nobody copies a TiB.
+    let unit = if size < MIB { MIB } else { 1 };
+    size.checked_mul(unit).filter(|bytes| *bytes > 0)
 }
 
 /// `NVIDIA H200 (0000:18:00)` as a name.

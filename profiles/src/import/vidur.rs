@@ -3,7 +3,7 @@
 //! | file | rows | becomes |
 //! |---|---|---|
 //! | `mlp.csv` | tokens x tensor-parallel ranks | `gemm` of the four projections of a layer |
-//! | `attention.csv` | one batch each | `prefill-attention` without, `decode-attention` with cache |
+//! | `attention.csv` | one batch each | `prefill-attention`, `decode-attention` |
 //! | `all_reduce.csv` | bytes x ranks | `all-reduce` within a node |
 //!
 //! All ran in half precision. Medians are taken. Norms, activations, embeddings, cache writes,

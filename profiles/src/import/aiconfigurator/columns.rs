@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use parquet::basic::Type;
-use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
-use parquet::data_type::{ByteArrayType, DataType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 
+use super::decode::{Decoder, Plain};
 use super::pages;
 use crate::Result;
 use crate::import::check::invalid;
@@ -16,9 +15,6 @@ use crate::import::check::invalid;
 /// The densest table of release 0.12.0 has one row in two bytes; figures that differ do not
 /// come denser than this.
 const ROWS_PER_BYTE_MAX: usize = 8;
-
-/// Values that are decoded at once.
-const BATCH: usize = 1 << 16;
 
 /// An opened table.
 pub(super) struct Table {
@@ -107,13 +103,8 @@ impl Table {
         columns.iter().position(|column| column.path().string() == name)
     }
 
-    /// Column `name`, all rows; a reader of another type than `pick` knows is an error.
-    fn column<T: DataType>(
-        &self,
-        name: &str,
-        kind: Type,
-        pick: fn(ColumnReader) -> Option<ColumnReaderImpl<T>>,
-    ) -> Result<Vec<T::T>> {
+    /// Column `name` of type `kind`, all rows.
+    fn column<T: Plain>(&self, name: &str, kind: Type) -> Result<Vec<T>> {
         let at = |found: &str, expected: &str| invalid(&self.path, name, found, expected);
         let Some(index) = self.position(name) else {
             let columns = self.file.metadata().file_metadata().schema_descr().columns();
@@ -123,38 +114,29 @@ impl Table {
             return Err(at("no such column", &expected));
         };
         let column = self.file.metadata().file_metadata().schema_descr().column(index);
-        if column.physical_type() != kind || column.max_rep_level() > 0 {
+        let simple = column.max_rep_level() == 0 && column.max_def_level() <= 1;
+        if column.physical_type() != kind || !simple {
             let found = format!("a column of {}", column.physical_type());
             return Err(at(&found, &format!("one {kind} a row")));
         }
-        let mut values = Vec::new();
-        let mut levels = Vec::new();
+        let mut decoder = Decoder::new(column.max_def_level() > 0);
         for group in 0..self.file.num_row_groups() {
             let group = self.file.get_row_group(group);
-            let reader = group.and_then(|group| group.get_column_reader(index));
-            let reader = reader.map_err(|error| damaged(&self.path, name, &error))?;
-            let Some(mut reader) = pick(reader) else {
-                return Err(at("a column of another type", &format!("one {kind} a row")));
-            };
-            loop {
-                let some = (column.max_def_level() > 0).then_some(&mut levels);
-                let read = reader.read_records(BATCH, some, None, &mut values);
-                let (records, _, _) = read.map_err(|error| damaged(&self.path, name, &error))?;
-                let present = |level: &i16| *level == column.max_def_level();
-                if let Some(gap) = levels.iter().position(|level| !present(level)) {
-                    let key = format!("row {}, {name}", gap + 1);
-                    return Err(invalid(&self.path, key, "no value", "one in each row"));
-                }
-                if records == 0 || values.len() > self.rows {
+            let pages = group.and_then(|group| group.get_column_page_reader(index));
+            let mut pages = pages.map_err(|error| damaged(&self.path, name, &error))?;
+            while decoder.values.len() <= self.rows {
+                let page = pages.get_next_page();
+                let Some(page) = page.map_err(|error| damaged(&self.path, name, &error))? else {
                     break;
-                }
+                };
+                decoder.page(&page).map_err(|found| at(&found, "an undamaged table"))?;
             }
         }
-        if values.len() != self.rows {
-            let found = format!("{} values", values.len());
+        if decoder.values.len() != self.rows {
+            let found = format!("{} values", decoder.values.len());
             return Err(at(&found, &format!("{}, one a row", self.rows)));
         }
-        Ok(values)
+        Ok(decoder.values)
     }
 
     /// Column `name` of whole numbers.
@@ -162,10 +144,7 @@ impl Table {
     /// # Errors
     /// A column that is missing or damaged, a row without a value, a number below 0.
     pub(super) fn counts(&self, name: &str) -> Result<Vec<u64>> {
-        let values = self.column::<Int64Type>(name, Type::INT64, |reader| match reader {
-            ColumnReader::Int64ColumnReader(reader) => Some(reader),
-            _ => None,
-        })?;
+        let values = self.column::<i64>(name, Type::INT64)?;
         let mut counts = Vec::with_capacity(values.len());
         for (row, value) in (1..).zip(values) {
             counts.push(u64::try_from(value).map_err(|_| {
@@ -180,10 +159,7 @@ impl Table {
     /// # Errors
     /// A column that is missing or damaged, a row without a value or whose value is below 0.
     pub(super) fn times(&self, name: &str, unit_us: f64) -> Result<Vec<f64>> {
-        let mut values = self.column::<DoubleType>(name, Type::DOUBLE, |reader| match reader {
-            ColumnReader::DoubleColumnReader(reader) => Some(reader),
-            _ => None,
-        })?;
+        let mut values = self.column::<f64>(name, Type::DOUBLE)?;
         for (row, value) in (1..).zip(&mut values) {
             if !(value.is_finite() && *value >= 0.0) {
                 let key = format!("row {row}, {name}");
@@ -199,15 +175,11 @@ impl Table {
     /// # Errors
     /// A column that is missing or damaged, a row without a value or that is no text.
     pub(super) fn texts(&self, name: &str) -> Result<Texts> {
-        let values =
-            self.column::<ByteArrayType>(name, Type::BYTE_ARRAY, |reader| match reader {
-                ColumnReader::ByteArrayColumnReader(reader) => Some(reader),
-                _ => None,
-            })?;
+        let values = self.column::<Bytes>(name, Type::BYTE_ARRAY)?;
         let mut known: BTreeMap<&[u8], u32> = BTreeMap::new();
         let mut texts = Texts { names: Vec::new(), index: Vec::with_capacity(values.len()) };
         for (row, value) in values.iter().enumerate() {
-            let bytes = value.data();
+            let bytes: &[u8] = value;
             let index = match known.get(bytes) {
                 Some(index) => *index,
                 None => {

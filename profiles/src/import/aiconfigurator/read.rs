@@ -77,9 +77,9 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Samples> {
         let Some(place) = places.iter().find(|place| Some(&place.version) == picked) else {
             continue;
         };
-        if place.version != version {
-            let asked = format!("{} has none of {}", spec.family, version.text);
-            samples.flags.push(format!("{}: {asked}, the nearest is taken", place.name()));
+        if spec.backend.is_none() && place.version != version {
+            let asked = format!("there is no {} of {}", spec.table, version.text);
+            samples.flags.push(format!("{}: {asked}, this is the nearest", place.name()));
         }
         let mut table = Reading { source: &mut source, spec, engine: &engine, gpus_per_node };
         let mut rows = table.rows(place)?;
@@ -88,6 +88,7 @@ pub(super) fn read(path: &Path, options: &Options) -> Result<Samples> {
         }
         let checked = check(&place.name(), rows)?;
         if spec.family == "gemm" {
+            possible(&place.name(), &checked.samples)?;
             samples.flags.extend(launch_bound(&place.name(), &checked.samples, bandwidth));
         }
         samples.flags.extend(checked.flags);
@@ -196,6 +197,26 @@ fn choose(source: &Source, options: &Options) -> Result<(String, String, Version
         None => {
             let valid = places.iter().map(|place| place.version.text.clone()).collect();
             Err(unknown("version", &options.version, valid))
+        }
+    }
+}
+
+/// No GPU of today computes this fast: 10 PFLOP/s is the most that a datasheet claims.
+const FLOPS_MAX: f64 = 40e15;
+
+/// Refuses products that no GPU computes: a whole table in a larger unit has no odd row.
+fn possible(name: &str, samples: &[Sample]) -> Result<()> {
+    let flops = |sample: &Sample| {
+        let shape: f64 = sample.shape.iter().map(|side| f64::from(*side)).product();
+        2.0 * shape * sample.at[0] as f64 / (sample.time_us * 1e-6)
+    };
+    match samples.iter().find(|sample| flops(sample) > FLOPS_MAX) {
+        None => Ok(()),
+        Some(sample) => {
+            let (sides, rows) = (&sample.shape, sample.at[0]);
+            let key = format!("n {}, k {}, m {rows}", sides[0], sides[1]);
+            let found = format!("{} us, {:.0e} FLOP/s", sample.time_us, flops(sample));
+            Err(invalid(name, key, found, "a time in milliseconds that a GPU can reach"))
         }
     }
 }

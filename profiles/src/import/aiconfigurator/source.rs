@@ -77,10 +77,7 @@ impl Source {
             let expected = "systems/data/<system>/<family>/<engine>/<version>/<table>.parquet";
             return Err(invalid(&source.name, "tables", "none", expected));
         }
-        source.places.sort_by(|a, b| {
-            let key = |place: &Place| (place.system.clone(), place.family.clone());
-            key(a).cmp(&key(b)).then_with(|| a.name().cmp(&b.name()))
-        });
+        source.places.sort_by_cached_key(Place::name);
         Ok(source)
     }
 

@@ -46,6 +46,12 @@ fn milliseconds_among_microseconds_are_an_error() {
 }
 
 #[test]
+fn a_stalled_run_is_a_spike() {
+    let checked = check("x", rows(&[10.0, 11.0, 2_000.0, 13.0])).unwrap();
+    assert_eq!(times(&checked), [10.0, 11.0, 13.0]);
+}
+
+#[test]
 fn what_is_no_time_is_an_error() {
     for time in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let error = check("x", rows(&[1.0, time])).unwrap_err().to_string();
@@ -81,7 +87,9 @@ fn left_out(flags: &[String]) -> usize {
 
 proptest! {
     #[test]
-    fn rows_are_samples_or_counted(points in prop::collection::vec((0_u32..3, 0_u64..9, 1.0..9.0), 0..60)) {
+    fn rows_are_samples_or_counted(
+        points in prop::collection::vec((0_u32..3, 0_u64..9, 1.0..9.0), 0..60),
+    ) {
         let rows: Vec<Row> = points.iter().enumerate().map(|(i, (n, m, time))| Row {
             row: i + 1,
             sample: timed(Family::Gemm, "a", &[*n, 1], &[*m], *time),

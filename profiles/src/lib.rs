@@ -9,13 +9,11 @@ pub mod engine;
 mod error;
 pub mod hardware;
 pub mod ids;
+pub mod measure;
 pub mod model;
 pub mod registry;
 pub mod sample;
 pub mod seed;
 pub mod units;
-
-#[cfg(feature = "cuda")]
-pub mod measure;
 
 pub use error::{Error, Result};

@@ -11,6 +11,7 @@ mod kernel;
 mod storage;
 mod system;
 mod threads;
+mod vector;
 
 use std::path::PathBuf;
 

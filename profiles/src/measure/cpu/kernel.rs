@@ -1,10 +1,15 @@
 //! Products of stored weights with activations, compiled once for each instruction set.
 //!
 //! Weights are widened to f32 as they are read and summed in f32. A tile of a few outputs and a
-//! few rows of activations keeps its sums in registers while the compiler turns the loop over
-//! lanes into vector instructions; weights are read once from memory for all rows.
+//! few rows of activations keeps its sums in registers; weights are read once from memory for
+//! all rows.
+#![expect(unsafe_code, reason = "vector instructions, called only where they were detected")]
 
 use std::array::from_fn;
+
+#[cfg(target_arch = "x86_64")]
+use super::vector::x86;
+use super::vector::{Portable, Vector};
 
 /// An instruction set that this processor was seen to have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +69,11 @@ impl Instructions {
 pub(super) trait Weight: Copy + Send + Sync + 'static {
     /// Its value, before the scale of its row.
     fn widen(self) -> f32;
+    /// Some of them, widened.
+    ///
+    /// # Safety
+    /// As [`Vector`]: the instructions are there, and as many values as `V` has lanes.
+    unsafe fn load<V: Vector>(from: *const Self) -> V;
     /// A random one from random bits: floats of either sign from 0.5 to 1, integers of any value.
     fn random(bits: u32) -> Self;
 }
@@ -74,6 +84,12 @@ impl Weight for f32 {
         self
     }
 
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: handed on.
+        unsafe { V::load_f32(from) }
+    }
+
     fn random(bits: u32) -> Self {
         Self::from_bits(bits & 0x807f_ffff | 0x3f00_0000)
     }
@@ -81,12 +97,19 @@ impl Weight for f32 {
 
 /// The upper half of an f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct Bf16(pub(super) u16);
 
 impl Weight for Bf16 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from_bits(u32::from(self.0) << 16)
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: handed on.
+        unsafe { V::load_bf16(from) }
     }
 
     fn random(bits: u32) -> Self {
@@ -98,6 +121,12 @@ impl Weight for i8 {
     #[inline(always)]
     fn widen(self) -> f32 {
         f32::from(self)
+    }
+
+    #[inline(always)]
+    unsafe fn load<V: Vector>(from: *const Self) -> V {
+        // SAFETY: handed on.
+        unsafe { V::load_i8(from) }
     }
 
     fn random(bits: u32) -> Self {
@@ -117,7 +146,6 @@ pub(super) struct Matrix<'a, W> {
 }
 
 /// Fills `out` (rows x outputs) with the product of `inputs` (rows x width) and `matrix`.
-#[expect(unsafe_code, reason = "the processor has the instructions of what is called")]
 pub(super) fn product<W: Weight>(
     instructions: Instructions,
     matrix: Matrix<'_, W>,
@@ -131,59 +159,64 @@ pub(super) fn product<W: Weight>(
         #[cfg(target_arch = "x86_64")]
         // SAFETY: as above.
         Level::Avx2 => unsafe { product_avx2(matrix, inputs, out) },
-        Level::Portable => by_tiles::<W, 4, false>(matrix, inputs, out),
+        // SAFETY: needs no features.
+        Level::Portable => unsafe { by_tiles::<W, Portable>(matrix, inputs, out) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx2,fma")]
 fn product_avx512<W: Weight>(matrix: Matrix<'_, W>, inputs: &[f32], out: &mut [f32]) {
-    by_tiles::<W, 16, true>(matrix, inputs, out);
+    // SAFETY: this function is of the features.
+    unsafe { by_tiles::<W, x86::Avx512>(matrix, inputs, out) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn product_avx2<W: Weight>(matrix: Matrix<'_, W>, inputs: &[f32], out: &mut [f32]) {
-    by_tiles::<W, 8, true>(matrix, inputs, out);
+    // SAFETY: this function is of the features.
+    unsafe { by_tiles::<W, x86::Avx2>(matrix, inputs, out) }
 }
 
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn by_tiles<W: Weight, const LANES: usize, const FUSED: bool>(
-    matrix: Matrix<'_, W>,
-    inputs: &[f32],
-    out: &mut [f32],
-) {
+unsafe fn by_tiles<W: Weight, V: Vector>(matrix: Matrix<'_, W>, inputs: &[f32], out: &mut [f32]) {
     let (width, outputs) = (matrix.width, matrix.weights.len() / matrix.width);
     let rows = inputs.len() / width;
     assert_eq!(out.len(), rows * outputs, "a product of {rows} rows by {outputs} outputs");
     let mut first = 0;
     while first < outputs {
         let mut row = 0;
+        // Narrow vectors have few registers: half as many outputs a tile.
+        let high = if outputs - first < 4 { 1 } else { 4 };
         while row < rows {
-            // Narrow vectors have few registers: half as many outputs a tile.
-            let (done, many) = match (outputs - first, rows - row) {
-                (4.., 4..) if LANES >= 16 => {
-                    (4, tile::<W, LANES, FUSED, 4, 4>(matrix, inputs, out, first, row))
+            // SAFETY: handed on.
+            row += unsafe {
+                match (high, rows - row) {
+                    (4, 4..) if V::LANES >= 16 => {
+                        tile::<W, V, 4, 4>(matrix, inputs, out, first, row)
+                    }
+                    (4, 4..) => {
+                        tile::<W, V, 2, 4>(matrix, inputs, out, first, row);
+                        tile::<W, V, 2, 4>(matrix, inputs, out, first + 2, row)
+                    }
+                    (4, 2..) => tile::<W, V, 4, 2>(matrix, inputs, out, first, row),
+                    (4, _) => tile::<W, V, 4, 1>(matrix, inputs, out, first, row),
+                    _ => tile::<W, V, 1, 1>(matrix, inputs, out, first, row),
                 }
-                (4.., 4..) => {
-                    tile::<W, LANES, FUSED, 2, 4>(matrix, inputs, out, first, row);
-                    (4, tile::<W, LANES, FUSED, 2, 4>(matrix, inputs, out, first + 2, row))
-                }
-                (4.., 2..) => (4, tile::<W, LANES, FUSED, 4, 2>(matrix, inputs, out, first, row)),
-                (4.., _) => (4, tile::<W, LANES, FUSED, 4, 1>(matrix, inputs, out, first, row)),
-                _ => (1, tile::<W, LANES, FUSED, 1, 1>(matrix, inputs, out, first, row)),
             };
-            row += many;
-            if row >= rows {
-                first += done;
-            }
         }
+        first += high;
     }
 }
 
 /// `OUT` outputs from `first` of `ROWS` rows from `row`; gives `ROWS`.
+///
+/// # Safety
+/// The processor has the instructions of `V`.
 #[inline(always)]
-fn tile<W: Weight, const LANES: usize, const FUSED: bool, const OUT: usize, const ROWS: usize>(
+unsafe fn tile<W: Weight, V: Vector, const OUT: usize, const ROWS: usize>(
     matrix: Matrix<'_, W>,
     inputs: &[f32],
     out: &mut [f32],
@@ -195,22 +228,21 @@ fn tile<W: Weight, const LANES: usize, const FUSED: bool, const OUT: usize, cons
         from_fn(|index| &matrix.weights[(first + index) * width..(first + index + 1) * width]);
     let inputs: [&[f32]; ROWS] =
         from_fn(|index| &inputs[(row + index) * width..(row + index + 1) * width]);
-    let whole = width / LANES * LANES;
-    let mut sums = [[[0.0_f32; LANES]; ROWS]; OUT];
-    let mut start = 0;
-    while start < whole {
-        let activations: [[f32; LANES]; ROWS] = from_fn(|row| lanes(inputs[row], start));
+    let whole = width / V::LANES * V::LANES;
+    // SAFETY: the caller has the instructions; every slice has `width` values.
+    let mut sums = [[unsafe { V::zero() }; ROWS]; OUT];
+    for start in (0..whole).step_by(V::LANES) {
         for index in 0..OUT {
-            let stored: [W; LANES] = lanes(weights[index], start);
-            for row in 0..ROWS {
-                for lane in 0..LANES {
-                    let (weight, activation) = (stored[lane].widen(), activations[row][lane]);
-                    let sum = &mut sums[index][row][lane];
-                    *sum = add_product::<FUSED>(*sum, weight, activation);
-                }
+            // SAFETY: `start` + `LANES` is at most `width`.
+            let weight = unsafe { W::load::<V>(weights[index].as_ptr().add(start)) };
+            for lane in 0..ROWS {
+                // SAFETY: as above.
+                let input = unsafe { V::load_f32(inputs[lane].as_ptr().add(start)) };
+                let sum = &mut sums[index][lane];
+                // SAFETY: the caller has the instructions.
+                *sum = unsafe { sum.add_product(weight, input) };
             }
         }
-        start += LANES;
     }
     let outputs = matrix.weights.len() / width;
     for index in 0..OUT {
@@ -218,20 +250,10 @@ fn tile<W: Weight, const LANES: usize, const FUSED: bool, const OUT: usize, cons
         for lane in 0..ROWS {
             let rest = weights[index][whole..].iter().zip(&inputs[lane][whole..]);
             let rest: f32 = rest.map(|(weight, input)| weight.widen() * input).sum();
-            let sum: f32 = sums[index][lane].iter().sum();
+            // SAFETY: the caller has the instructions.
+            let sum = unsafe { sums[index][lane].sum() };
             out[(row + lane) * outputs + first + index] = (sum + rest) * scale;
         }
     }
     ROWS
-}
-
-#[inline(always)]
-fn lanes<T: Copy, const LANES: usize>(from: &[T], start: usize) -> [T; LANES] {
-    let part: &[T; LANES] = from[start..start + LANES].try_into().expect("LANES values");
-    *part
-}
-
-#[inline(always)]
-fn add_product<const FUSED: bool>(sum: f32, a: f32, b: f32) -> f32 {
-    if FUSED { a.mul_add(b, sum) } else { sum + a * b }
 }

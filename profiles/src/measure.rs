@@ -19,7 +19,7 @@
 //! its account. This is the one room of the libraries that reads the clock.
 
 pub mod cpu;
-#[cfg(any())]
+#[cfg(feature = "cuda")]
 pub mod cuda;
 mod driver;
 mod plan;

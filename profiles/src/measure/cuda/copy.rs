@@ -1,153 +1,153 @@
-//! How fast a device copies its own memory.
+//! Copies: inside device memory, and between host and device, some at once.
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
+use cudarc::driver::{CudaSlice, CudaStream, HostSlice, PinnedHostSlice, sys};
 
-use crate::units::{Bandwidth, Bytes, Nanos};
-use crate::{Error, Result};
+use super::super::Point;
+use super::layout::Rotation;
+use super::{Device, HOLD_COPIES, HOLD_KERNELS, OrFail, Timing, to_usize, unsupported};
 
-/// Copies that are not counted: the first ones pay for clocks and page tables.
-const WARM_UP_COPIES: u32 = 5;
-/// More repeats than this tell nothing new.
-const REPEATS_MAX: u32 = 10_000;
-
-/// The outcome of [`copy_bandwidth`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CopySample {
-    /// The device as its driver calls it.
-    pub device: String,
-    /// Bytes of one copy.
-    pub bytes: Bytes,
-    /// Copies that were timed.
-    pub repeats: u32,
-    /// Median time of one copy.
-    pub median: Nanos,
-    /// Bytes copied per second at the median. The memory moves twice as many: each byte is read
-    /// once and written once.
-    pub bandwidth: Bandwidth,
+/// Copies `at[0]` bytes from one place of device memory to another: each byte is read once and
+/// written once.
+pub(super) fn time_on_device(device: &Device, point: &Point, repeats: usize) -> Timing<Vec<f64>> {
+    let bytes = to_usize(point.at[0])?;
+    let rotation = Rotation::new(bytes, device.l2_bytes);
+    device.room_for(2 * rotation.bytes_total())?;
+    let stream = &device.stream;
+    let buffer = || stream.alloc_zeros::<u8>(rotation.bytes_total()).or_fail("a buffer");
+    let (source, mut target) = (buffer()?, buffer()?);
+    device.timed(repeats, HOLD_KERNELS, |repeat| {
+        let part = rotation.offset(repeat)..rotation.offset(repeat) + bytes;
+        let mut to = target.slice_mut(part.clone());
+        stream.memcpy_dtod(&source.slice(part), &mut to).or_fail("a copy on the device")
+    })
 }
 
-/// The name of device number `device_ordinal`. Has not run on hardware yet.
-///
-/// # Errors
-/// [`Error::Measure`] when there is no CUDA driver or no such device.
-pub fn device_name(device_ordinal: usize) -> Result<String> {
-    let what = format!("the name of device {device_ordinal}");
-    let context = open(device_ordinal, &what)?;
-    context.name().map_err(|error| driver_error(&what, error))
+/// The ways of a host copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Ways {
+    to_device: bool,
+    to_host: bool,
 }
 
-/// Copies `bytes` from one buffer of the device to another, `repeats` times after a warm-up, and
-/// takes the median of the times between CUDA events. Has not run on hardware yet.
-///
-/// Buffers much larger than the last-level cache measure the memory; smaller ones the cache.
-///
-/// # Errors
-/// [`Error::Measure`] when there is no CUDA driver or no such device, when `bytes` is 0 or does
-/// not fit twice into the device's memory, and when `repeats` is 0 or above 10,000.
-pub fn copy_bandwidth(device_ordinal: usize, bytes: Bytes, repeats: u32) -> Result<CopySample> {
-    let what = format!("copies of {bytes} on device {device_ordinal}");
-    let refuse = |found: &str| Error::Measure { what: what.clone(), found: found.to_owned() };
-    if repeats == 0 || repeats > REPEATS_MAX {
-        return Err(refuse(&format!("{repeats} repeats; expected from 1 to {REPEATS_MAX}")));
+impl Ways {
+    fn find(name: &str) -> Option<Self> {
+        match name {
+            "to-device" => Some(Self { to_device: true, to_host: false }),
+            "to-host" => Some(Self { to_device: false, to_host: true }),
+            "both" => Some(Self { to_device: true, to_host: true }),
+            _ => None,
+        }
     }
-    let length = usize::try_from(bytes.0).ok().filter(|length| *length > 0);
-    let length = length.ok_or_else(|| refuse("no buffer has that size"))?;
-    let context = open(device_ordinal, &what)?;
-    let fail = |error| driver_error(&what, error);
-    let device = context.name().map_err(fail)?;
-    let times = time_copies(&context.default_stream(), length, repeats).map_err(fail)?;
-    let median = median(times);
-    if median == Nanos(0) {
-        return Err(refuse("a copy took no time; take a larger buffer"));
+}
+
+/// One of the copies at once: its stream and its memory on either side.
+struct Lane<H> {
+    stream: Arc<CudaStream>,
+    host: H,
+    device: CudaSlice<u8>,
+    to_device: bool,
+}
+
+/// Copies `at[0]` bytes `shape[0]` times at once, each way, each on a stream of its own: the time
+/// until the last one is done, hence of one of them. `pageable` copies are issued by one thread,
+/// as a driver's staging makes them wait for each other anyway.
+pub(super) fn time_with_host(
+    device: &Device,
+    point: &Point,
+    memory: &str,
+    ways: &str,
+    repeats: usize,
+) -> Timing<Vec<f64>> {
+    let (in_flight, bytes) = (point.shape[0] as usize, to_usize(point.at[0])?);
+    let ways = Ways::find(ways).ok_or_else(|| unsupported(format!("no copies `{ways}`")))?;
+    device.room_for(2 * in_flight * bytes)?;
+    if memory == "pinned" {
+        let lanes = lanes(device, in_flight, bytes, ways, || pinned(device, bytes))?;
+        time_lanes(device, lanes, HOLD_COPIES, repeats)
+    } else {
+        let lanes = lanes(device, in_flight, bytes, ways, || Ok(vec![1_u8; bytes]))?;
+        time_lanes(device, lanes, 0, repeats)
     }
-    Ok(CopySample { device, bytes, repeats, median, bandwidth: rate(bytes, median) })
 }
 
-/// The context of a device, once the driver is known to be there.
-fn open(device_ordinal: usize, what: &str) -> Result<Arc<CudaContext>> {
-    if !has_driver() {
-        let found = "no CUDA driver library is installed".to_owned();
-        return Err(Error::Measure { what: what.to_owned(), found });
+#[expect(unsafe_code, reason = "pinned memory comes without a value")]
+fn pinned(device: &Device, bytes: usize) -> Timing<PinnedHostSlice<u8>> {
+    // SAFETY: it is written below before anything reads it.
+    let mut memory = unsafe { device.context.alloc_pinned_with_flags::<u8>(bytes, 0) }
+        .or_fail("pinned memory")?;
+    memory.as_mut_slice().or_fail("pinned memory")?.fill(1);
+    Ok(memory)
+}
+
+fn lanes<H>(
+    device: &Device,
+    in_flight: usize,
+    bytes: usize,
+    ways: Ways,
+    host: impl Fn() -> Timing<H>,
+) -> Timing<Vec<Lane<H>>> {
+    let mut lanes = Vec::new();
+    for _ in 0..in_flight {
+        for (wanted, to_device) in [(ways.to_device, true), (ways.to_host, false)] {
+            if wanted {
+                let stream = device.context.new_stream().or_fail("a stream")?;
+                let memory = stream.alloc_zeros(bytes).or_fail("a buffer")?;
+                stream.synchronize().or_fail("a buffer")?;
+                lanes.push(Lane { stream, host: host()?, device: memory, to_device });
+            }
+        }
     }
-    let fail = |error| driver_error(what, error);
-    let devices = usize::try_from(CudaContext::device_count().map_err(fail)?).unwrap_or(0);
-    if device_ordinal >= devices {
-        let found = format!("there are {devices} devices, numbered from 0");
-        return Err(Error::Measure { what: what.to_owned(), found });
+    Ok(lanes)
+}
+
+fn time_lanes<H: HostSlice<u8>>(
+    device: &Device,
+    mut lanes: Vec<Lane<H>>,
+    hold: i64,
+    repeats: usize,
+) -> Timing<Vec<f64>> {
+    let untimed = Some(sys::CUevent_flags::CU_EVENT_DISABLE_TIMING);
+    let times = device.timed(repeats, hold, |_| {
+        let start = device.stream.record_event(untimed).or_fail("an event")?;
+        for lane in &mut lanes {
+            lane.stream.wait(&start).or_fail("an event")?;
+            if lane.to_device {
+                lane.stream.memcpy_htod(&lane.host, &mut lane.device)
+            } else {
+                lane.stream.memcpy_dtoh(&lane.device, &mut lane.host)
+            }
+            .or_fail("a copy between host and device")?;
+        }
+        for lane in &lanes {
+            let end = lane.stream.record_event(untimed).or_fail("an event")?;
+            device.stream.wait(&end).or_fail("an event")?;
+        }
+        Ok(())
+    });
+    // Host memory lives until nothing copies it, also after an error.
+    for lane in &lanes {
+        lane.stream.synchronize().or_fail("a copy between host and device")?;
     }
-    CudaContext::new(device_ordinal).map_err(fail)
-}
-
-/// Whether the driver's library can be loaded; any other call panics where it cannot.
-#[expect(unsafe_code, reason = "loading a library runs its initialisers: it is NVIDIA's driver")]
-fn has_driver() -> bool {
-    // SAFETY: the library is looked up by the driver's names alone and dropped again.
-    unsafe { sys::is_culib_present() }
-}
-
-fn driver_error(what: &str, error: DriverError) -> Error {
-    Error::Measure { what: what.to_owned(), found: error.to_string() }
-}
-
-fn time_copies(
-    stream: &Arc<CudaStream>,
-    length: usize,
-    repeats: u32,
-) -> std::result::Result<Vec<Nanos>, DriverError> {
-    let source = stream.alloc_zeros::<u8>(length)?;
-    let mut target = stream.alloc_zeros::<u8>(length)?;
-    for _ in 0..WARM_UP_COPIES {
-        stream.memcpy_dtod(&source, &mut target)?;
-    }
-    let timed = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
-    let mut times = Vec::new();
-    for _ in 0..repeats {
-        let start = stream.record_event(timed)?;
-        stream.memcpy_dtod(&source, &mut target)?;
-        let end = stream.record_event(timed)?;
-        times.push(Nanos::ceil_from(f64::from(start.elapsed_ms(&end)?.max(0.0)) * 1e6));
-    }
-    Ok(times)
-}
-
-/// The middle of the sorted times; the later one of two.
-fn median(mut times: Vec<Nanos>) -> Nanos {
-    times.sort_unstable();
-    times[times.len() / 2]
-}
-
-fn rate(bytes: Bytes, time: Nanos) -> Bandwidth {
-    let per_second = u128::from(bytes.0) * 1_000_000_000 / u128::from(time.0);
-    Bandwidth(u64::try_from(per_second).unwrap_or(u64::MAX))
+    times
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::{Kind, plan_for};
+    use crate::sample::Family;
 
     #[test]
-    fn a_wrong_request_is_refused_before_the_device_is_opened() {
-        let answer = copy_bandwidth(0, Bytes(1 << 20), 0).unwrap_err().to_string();
-        assert!(answer.contains("0 repeats; expected from 1 to 10000"), "{answer}");
-        assert!(copy_bandwidth(0, Bytes(0), 1).is_err());
-    }
-
-    #[test]
-    fn a_device_that_is_not_there_is_an_error_and_no_panic() {
-        for answer in [
-            device_name(usize::MAX).map(drop),
-            copy_bandwidth(usize::MAX, Bytes(1 << 20), 3).map(drop),
-        ] {
-            assert!(matches!(answer, Err(Error::Measure { .. })));
+    fn the_plan_asks_for_ways_that_exist() {
+        for point in plan_for(&Kind::Cuda).points {
+            if point.family == Family::HostCopy {
+                let (memory, ways) = point.variant.split_once('/').unwrap();
+                assert!(["pinned", "pageable"].contains(&memory));
+                assert!(Ways::find(ways).is_some(), "{ways}");
+            }
         }
-    }
-
-    #[test]
-    fn the_median_gives_the_rate() {
-        // 1,000 bytes in the middle one of 4, 1 and 2 ns: 500 GB/s.
-        let middle = median(vec![Nanos(4), Nanos(1), Nanos(2)]);
-        assert_eq!(rate(Bytes(1_000), middle), Bandwidth(500_000_000_000));
+        assert_eq!(Ways::find("sideways"), None);
     }
 }

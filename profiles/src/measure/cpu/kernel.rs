@@ -233,8 +233,12 @@ unsafe fn tile<W: Weight, V: Vector, const OUT: usize, const ROWS: usize>(
     let mut sums = [[unsafe { V::zero() }; ROWS]; OUT];
     for start in (0..whole).step_by(V::LANES) {
         for index in 0..OUT {
+            let stored = weights[index].as_ptr().wrapping_add(start);
+            // The next tile's weights are far enough ahead; processors see a row end too late.
+            // SAFETY: a prefetch may be of any address.
+            unsafe { V::prefetch(stored.wrapping_add(OUT * width)) };
             // SAFETY: `start` + `LANES` is at most `width`.
-            let weight = unsafe { W::load::<V>(weights[index].as_ptr().add(start)) };
+            let weight = unsafe { W::load::<V>(stored) };
             for lane in 0..ROWS {
                 // SAFETY: as above.
                 let input = unsafe { V::load_f32(inputs[lane].as_ptr().add(start)) };

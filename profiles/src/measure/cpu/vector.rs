@@ -21,6 +21,8 @@ pub(super) trait Vector: Copy {
     unsafe fn load_bf16(from: *const Bf16) -> Self;
     /// Loads and widens `LANES` values.
     unsafe fn load_i8(from: *const i8) -> Self;
+    /// Asks for what lies there to be brought nearer; a wish, of any address.
+    unsafe fn prefetch<T>(_from: *const T) {}
     /// self + a * b.
     unsafe fn add_product(self, a: Self, b: Self) -> Self;
     /// The sum over lanes.
@@ -110,6 +112,11 @@ pub(super) mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn prefetch<T>(from: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) };
+        }
+
+        #[inline(always)]
         unsafe fn add_product(self, a: Self, b: Self) -> Self {
             Self(unsafe { _mm512_fmadd_ps(a.0, b.0, self.0) })
         }
@@ -144,6 +151,11 @@ pub(super) mod x86 {
         unsafe fn load_i8(from: *const i8) -> Self {
             let wide = unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(from.cast())) };
             Self(unsafe { _mm256_cvtepi32_ps(wide) })
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch<T>(from: *const T) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) };
         }
 
         #[inline(always)]

@@ -112,6 +112,9 @@ impl Cpu {
         let instructions = Instructions::find(instructions).ok_or_else(|| {
             unsupported(format!("this processor has no instruction set `{instructions}`"))
         })?;
+        if point.shape.contains(&0) || point.at.contains(&0) {
+            return Err(unsupported("nothing to compute".to_owned()));
+        }
         let job = expert::Job {
             threads: point.shape[0] as usize,
             hidden: point.shape[1] as usize,
@@ -191,6 +194,7 @@ mod tests {
         for point in [
             point(Family::Launch, "graph", &[], &[1]),
             point(Family::CpuExpert, "f32/abacus", &[1, 64, 64], &[1]),
+            point(Family::CpuExpert, "f32/portable", &[0, 64, 64], &[1]),
             point(Family::CpuExpert, "f7/portable", &[1, 64, 64], &[1]),
             point(Family::StorageRead, "random", &[1], &[4096]),
         ] {

@@ -21,7 +21,7 @@ pub trait Bench {
     /// What [`plan_for`](super::plan_for) must know to plan for it.
     fn kind(&self) -> Kind;
 
-    /// Times `point`, `repeats` times, in microseconds each; at least one repeat. Every repeat
+    /// Times `point`, which has the fields of its family, `repeats` times, in microseconds each; at least one repeat. Every repeat
     /// works on data that no cache still holds, where the family speaks of memory.
     ///
     /// # Errors
@@ -198,6 +198,9 @@ pub fn run(
 
 /// The sample of `point`.
 fn measure(bench: &mut dyn Bench, point: &Point) -> Result<Sample, TimingError> {
+    if !point.is_complete() {
+        return Err(TimingError::Unsupported("its fields are not those of its family".to_owned()));
+    }
     let warm_up = bench.time(point, plan::WARM_UP)?;
     let fastest = warm_up.into_iter().fold(f64::INFINITY, f64::min);
     let mut times = bench.time(point, plan::repeats(fastest))?;

@@ -232,6 +232,19 @@ mod tests {
         assert!(!SOURCE.contains("#include"), "NVRTC finds no headers on most machines");
     }
 
+    /// Needs the library alone, no device: a machine without it has nothing to check here.
+    #[test]
+    fn the_source_compiles_where_nvrtc_is_installed() {
+        // SAFETY: the library is looked up by NVRTC's names alone.
+        if unsafe { sys::is_culib_present() } {
+            for capability in [(8, 0), (8, 9), (9, 0)] {
+                let options = CompileOptions { options: options(capability), ..Default::default() };
+                let ptx = compile_ptx_with_opts(SOURCE, options).unwrap().to_src();
+                assert!(ptx.contains("expert_gate_up_64") && ptx.contains("mma.sync"));
+            }
+        }
+    }
+
     /// Shared memory of a block without asking for more is 48 KiB.
     #[test]
     fn the_largest_tile_fits_into_shared_memory() {

@@ -106,6 +106,16 @@ fn what_the_device_cannot_do_is_counted_with_the_reason() {
 }
 
 #[test]
+fn a_point_without_its_fields_reaches_no_device() {
+    let mut plan = plan();
+    plan.points[2].at.clear();
+    let mut bench = Fake::new(&[1.0]);
+    let outcome = run(&mut bench, &plan, &[], &mut on);
+    assert_eq!((outcome.samples.len(), outcome.skipped.len()), (11, 1));
+    assert!(plan.seconds_of(&plan.points[2]) > 0.0);
+}
+
+#[test]
 fn a_broken_device_ends_the_run_and_keeps_what_was_measured() {
     let mut bench = Fake::new(&[1.0]);
     bench.refuses = Some(|point| {

@@ -188,15 +188,18 @@ unsafe fn by_tiles<W: Weight, V: Vector>(matrix: Matrix<'_, W>, inputs: &[f32], 
     let mut first = 0;
     while first < outputs {
         let mut row = 0;
-        // Narrow vectors have few registers: half as many outputs a tile.
-        let high = if outputs - first < 4 { 1 } else { 4 };
+        // Wide vectors have many registers: more outputs a tile, so fewer loads a product.
+        let high = match outputs - first {
+            6.. if V::LANES >= 16 && rows >= 4 => 6,
+            4.. => 4,
+            _ => 1,
+        };
         while row < rows {
             // SAFETY: handed on.
             row += unsafe {
                 match (high, rows - row) {
-                    (4, 4..) if V::LANES >= 16 => {
-                        tile::<W, V, 4, 4>(matrix, inputs, out, first, row)
-                    }
+                    (6, 4..) => tile::<W, V, 6, 4>(matrix, inputs, out, first, row),
+                    (6, _) => tile::<W, V, 6, 1>(matrix, inputs, out, first, row),
                     (4, 4..) => {
                         tile::<W, V, 2, 4>(matrix, inputs, out, first, row);
                         tile::<W, V, 2, 4>(matrix, inputs, out, first + 2, row)

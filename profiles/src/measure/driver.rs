@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use super::{Kind, Plan, Point, plan};
 use crate::Error;
-use crate::sample::Sample;
+use crate::sample::{Provenance, Sample, Samples};
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,8 @@ pub trait Bench {
     /// What [`plan_for`](super::plan_for) must know to plan for it.
     fn kind(&self) -> Kind;
 
-    /// Times `point`, which has the fields of its family, `repeats` times, in microseconds each; at least one repeat. Every repeat
+    /// Times `point`, which has the fields of its family, `repeats` times, in microseconds each;
+    /// at least one repeat. Every repeat
     /// works on data that no cache still holds, where the family speaks of memory.
     ///
     /// # Errors
@@ -98,6 +99,35 @@ pub struct Outcome {
     pub stop: StopReason,
 }
 
+impl Outcome {
+    /// What goes into a samples file: the samples, where they come from, and what a reader must
+    /// know of them (what the device says, noise, points that were skipped, an early end).
+    #[must_use]
+    pub fn to_samples(&self, bench: &dyn Bench) -> Samples {
+        let provenance = Provenance {
+            system: bench.name(),
+            engine: "moecast".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            source: "measured".to_owned(),
+        };
+        let mut flags = bench.flags();
+        if self.noise.noisy > 0 {
+            flags.push(self.noise.to_string());
+        }
+        let mut reasons: Vec<&str> = self.skipped.iter().map(|(_, why)| why.as_str()).collect();
+        reasons.sort_unstable();
+        for same in reasons.chunk_by(|a, b| a == b) {
+            flags.push(format!("{} points skipped: {}", same.len(), same[0]));
+        }
+        match &self.stop {
+            StopReason::Finished => {}
+            StopReason::Interrupted => flags.push("the run was interrupted".to_owned()),
+            StopReason::Failed(error) => flags.push(format!("the run failed: {error}")),
+        }
+        Samples { provenance, flags, samples: self.samples.clone() }
+    }
+}
+
 /// How noisy samples are.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Noise {
@@ -151,7 +181,8 @@ impl fmt::Display for Noise {
 /// A point is timed a few times for warm-up, which also tells how often it fits into its budget,
 /// and then that often; its sample is the median, with its spread. `progress` hears of each
 /// point before and after, and ends the run with [`ControlFlow::Break`]; the samples so far, given
-/// as `done` to another run, make it go on where this one ended.
+/// as `done` to another run, make it go on where this one ended. Whether `done` is of the same
+/// device (its provenance) is for the caller to check.
 pub fn run(
     bench: &mut dyn Bench,
     plan: &Plan,

@@ -132,6 +132,33 @@ fn a_broken_device_ends_the_run_and_keeps_what_was_measured() {
 }
 
 #[test]
+fn a_samples_file_tells_what_went_wrong() {
+    let mut bench = Fake::new(&[1.0, 2.0]);
+    bench.refuses = Some(|point| {
+        let points = plan().points;
+        let small = points[..3].contains(point);
+        small.then(|| TimingError::Unsupported("no room".to_owned()))
+    });
+    let mut stop = |progress: Progress<'_>| match progress.index {
+        11 => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    };
+    let outcome = run(&mut bench, &plan(), &[], &mut stop);
+    let samples = outcome.to_samples(&bench);
+    assert_eq!(samples.provenance.system, "fake");
+    assert_eq!(samples.samples, outcome.samples);
+    assert_eq!(samples.flags.len(), 3, "{:?}", samples.flags);
+    assert!(samples.flags[0].starts_with("8 of 8 points spread"));
+    assert_eq!(samples.flags[1..], ["3 points skipped: no room", "the run was interrupted"]);
+
+    let mut bytes = Vec::new();
+    crate::sample::write_samples(&samples, &mut bytes).unwrap();
+    let read = crate::sample::read_samples(&mut bytes.as_slice(), "x").unwrap();
+    let resumed = run(&mut Fake::new(&[1.0, 2.0]), &plan(), &read.samples, &mut on);
+    assert_eq!((resumed.samples.len(), resumed.reused), (12, 8));
+}
+
+#[test]
 fn noise_is_summed_up() {
     let points = plan().points;
     let samples: Vec<Sample> = [Some(0.05), None, Some(0.25), Some(0.1)]

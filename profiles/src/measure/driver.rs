@@ -22,8 +22,8 @@ pub trait Bench {
     fn kind(&self) -> Kind;
 
     /// Times `point`, which has the fields of its family, `repeats` times, in microseconds each;
-    /// at least one repeat. Every repeat
-    /// works on data that no cache still holds, where the family speaks of memory.
+    /// at least one repeat. Every repeat works on data that no cache still holds, where the
+    /// family speaks of memory.
     ///
     /// # Errors
     /// [`TimingError::Unsupported`] when this device cannot do `point` (the run goes on),

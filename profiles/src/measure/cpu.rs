@@ -54,7 +54,7 @@ pub fn open(options: Options) -> Result<Cpu> {
     let available = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let available = u32::try_from(available).unwrap_or(u32::MAX);
     let threads = options.threads.unwrap_or(available).max(1);
-    let mut flags = Vec::new();
+    let mut flags: Vec<String> = system::busy().into_iter().collect();
     if threads > available {
         flags.push(format!("{threads} threads shared {available} cores"));
     }

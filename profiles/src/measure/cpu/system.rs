@@ -8,6 +8,9 @@ const CACHE_BYTES: usize = 64 << 20;
 /// Assumed free memory.
 const MEMORY_BYTES: usize = 4 << 30;
 
+/// A load average above this disturbs measurements.
+const BUSY_ABOVE: f64 = 0.5;
+
 /// What sizes the working sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
@@ -39,6 +42,17 @@ impl Facts {
             .unwrap_or(CACHE_BYTES);
         Self { name, cache_bytes, memory_bytes }
     }
+}
+
+/// What to say of other programs at work, from the load average of the last minute.
+pub(super) fn busy() -> Option<String> {
+    busy_from(&read_to_string("/proc/loadavg").ok()?)
+}
+
+fn busy_from(text: &str) -> Option<String> {
+    let load: f64 = text.split_whitespace().next()?.parse().ok()?;
+    let flag = || format!("other programs were at work: the load average began at {load}");
+    (load > BUSY_ABOVE).then(flag)
 }
 
 /// The value of the first `key : value` line.
@@ -85,6 +99,13 @@ mod tests {
         assert_eq!(bytes("x"), None);
         assert_eq!((listed("0"), listed("0-3"), listed("0-3,8-11,16")), (1, 4, 9));
         assert_eq!(field("a : 1\nmodel name\t: X 5\n", "model name"), Some("X 5"));
+    }
+
+    #[test]
+    fn a_busy_machine_is_told() {
+        assert_eq!(busy_from("0.12 0.20 0.15 1/200 999\n"), None);
+        assert!(busy_from("5.67 5.27 4.11 7/300 999\n").is_some_and(|flag| flag.contains("5.67")));
+        assert_eq!(busy_from(""), None);
     }
 
     #[test]

@@ -102,7 +102,10 @@ fn libraries_do_not_touch_the_world() {
                 ["tests", "tests.rs", "testing.rs"].iter().any(|name| part.as_os_str() == *name)
             });
             let code = text.split("#[cfg(test)]").next().unwrap_or("");
-            for word in worldly.iter().filter(|_| !tests) {
+            // The microbenchmarks are there to read the clock, and touch nothing else.
+            let times = path.starts_with("profiles/src/measure");
+            for word in worldly.iter().filter(|word| !tests && !(times && **word == "Instant::now"))
+            {
                 assert!(!code.contains(word), "{} uses {word}", path.display());
             }
         }

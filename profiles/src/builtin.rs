@@ -34,6 +34,7 @@ pub const HARDWARE: &[Preset] = &[
     preset!("hardware", "gb200-nvl72", "NVIDIA GB200 NVL72, 72 GPUs in one NVLink domain"),
     preset!("hardware", "h100-sxm", "NVIDIA H100 SXM 80 GB, NVLink 4"),
     preset!("hardware", "h200-sxm", "NVIDIA H200 SXM 141 GB, NVLink 4"),
+    preset!("hardware", "l40s", "NVIDIA L40S 48 GB, PCIe 4"),
     preset!("hardware", "rtx-4090", "NVIDIA GeForce RTX 4090 24 GB, PCIe 4"),
 ];
 

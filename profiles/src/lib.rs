@@ -12,6 +12,7 @@ pub mod hardware;
 pub mod ids;
 pub mod import;
 mod kernel;
+pub mod measure;
 pub mod model;
 pub mod profile;
 pub mod registry;
@@ -19,8 +20,5 @@ pub mod sample;
 pub mod seed;
 pub mod table;
 pub mod units;
-
-#[cfg(feature = "cuda")]
-pub mod measure;
 
 pub use error::{Error, Result};

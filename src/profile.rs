@@ -1,5 +1,6 @@
 //! `moecast profile ...`: one file per subcommand.
 
+mod calibrate;
 mod check;
 mod import;
 mod show;
@@ -18,6 +19,7 @@ use crate::output::{Measure, Output, Table};
 
 pub(crate) fn run(command: &Command, output: &Output) -> Result<()> {
     match command {
+        Command::Calibrate(arguments) => calibrate::run(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Fit(arguments) => import::fit(arguments, output),
         Command::Import(arguments) => import::run(arguments, output),

@@ -262,6 +262,8 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
         ranks: placement.ranks(),
         engine: loaded.setting.engine.name.to_owned(),
         cost: loaded.setting.cost.name.clone(),
+        kernels: loaded.setting.cost.model.known(),
+        kernel_flags: loaded.setting.cost.flags.clone(),
         trace: TraceFacts {
             source: header.source.clone(),
             synthetic: header.synthetic,
@@ -299,6 +301,12 @@ fn remarks(loaded: &Loaded, parts: &Parts) -> Vec<String> {
         "absent: overlap of computation and transfers, output head, host time of the engine"
             .to_owned(),
     ];
+    let flags = loaded.setting.cost.flags.len();
+    if let Some(name) = loaded.file.profile.as_ref().filter(|_| flags > 0) {
+        remarks.push(format!(
+            "{flags} remarks on the measured kernels: `moecast profile show {name}`"
+        ));
+    }
     if header.top_k != model.top_k {
         remarks.push(format!(
             "the recording has k = {} where {} has k = {}: the recording is used as it is",

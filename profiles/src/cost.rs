@@ -46,10 +46,11 @@ pub trait CostModel: Send + Sync {
 }
 
 /// How the times of one kernel are known.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Known {
     /// The kernel: `experts`, `attention decode`.
-    pub kernel: &'static str,
+    pub kernel: String,
     /// The table that answers, or the closed form.
     pub by: String,
     /// How the answer is known.
@@ -108,6 +109,8 @@ pub struct Kernels {
     pub name: String,
     /// One line.
     pub about: String,
+    /// What is suspicious about the measurements.
+    pub flags: Vec<String>,
     /// The times.
     pub model: Arc<dyn CostModel>,
 }
@@ -120,12 +123,14 @@ impl Kernels {
     pub fn new(entry: &Entry, setting: &Setting) -> crate::Result<Self> {
         let model = (entry.build)(setting)?;
         let (mut name, mut about) = (entry.name.to_owned(), entry.about.to_owned());
+        let mut flags = Vec::new();
         if let Some(profile) = setting.profile.filter(|_| entry.name == calibrated::ENTRY.name) {
             let by = &profile.provenance;
             name = format!("{name} ({} {} {})", by.system, by.engine, by.version);
             about = format!("measured kernels of {} {} on {}", by.engine, by.version, by.system);
+            flags.clone_from(&profile.flags);
         }
-        Ok(Self { name, about, model })
+        Ok(Self { name, about, flags, model })
     }
 }
 

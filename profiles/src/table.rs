@@ -20,7 +20,9 @@ pub(crate) const QUANTUM: f64 = 0.004;
 const NEIGHBOURS: usize = 3;
 
 /// How an answer is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// This very point was measured.
@@ -31,6 +33,19 @@ pub enum Source {
     Extrapolated,
     /// By a closed form with assumed constants.
     Assumed,
+}
+
+impl Source {
+    /// The word for people.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Interpolated => "interpolated",
+            Self::Extrapolated => "extrapolated",
+            Self::Assumed => "assumed",
+        }
+    }
 }
 
 /// One answer.

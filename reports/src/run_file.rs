@@ -1,5 +1,6 @@
 //! `run.json`: what `moecast simulate` leaves and a report is made from.
 
+use moecast_profiles::cost::Known;
 use moecast_sim::Summary;
 use moecast_traces::InputDigest;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::versioned::parse;
 
 /// Version of `run.json` that this build reads and writes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the recording was.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -64,6 +65,10 @@ pub struct RunFile {
     pub engine: String,
     /// Kernel cost model.
     pub cost: String,
+    /// How the times of every kernel are known; empty for cost models without measurements.
+    pub kernels: Vec<Known>,
+    /// What is suspicious about their measurements.
+    pub kernel_flags: Vec<String>,
     /// The recording.
     pub trace: TraceFacts,
     /// Absolute layer number of every MoE layer.

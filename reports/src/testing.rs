@@ -39,6 +39,8 @@ pub(crate) fn small() -> RunFile {
         ranks: 2,
         engine: "vllm".to_owned(),
         cost: "roofline".to_owned(),
+        kernels: Vec::new(),
+        kernel_flags: Vec::new(),
         trace: TraceFacts {
             source: "toy-recorder".to_owned(),
             synthetic: false,

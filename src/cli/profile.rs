@@ -6,6 +6,8 @@ use clap::{Args, Subcommand};
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Measure this machine, with raw samples, and fit a profile to them.
+    Calibrate(Calibrate),
     /// Hold a profile against samples: errors per kernel, the worst points, a figure.
     Check(Check),
     /// Fit a profile to a file of samples.
@@ -67,4 +69,28 @@ pub(crate) struct Check {
     /// Fail where a kernel's median error is above this share, for example 0.05.
     #[arg(long)]
     pub(crate) fail_above: Option<f64>,
+}
+
+#[derive(Args)]
+pub(crate) struct Calibrate {
+    /// What to measure: `cpu` or `cuda:0` (a build with `--features cuda`).
+    #[arg(long, default_value = "cpu")]
+    pub(crate) device: String,
+    /// What to call it, for example h200-sxm: bounds of the closed forms come from that hardware
+    /// preset [default: the device's own name].
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// Folder on the storage whose reads are measured [default: storage is not measured].
+    #[arg(long)]
+    pub(crate) storage: Option<PathBuf>,
+    /// The profile to write.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
+    /// The raw samples; a run that was interrupted goes on from them [default: beside the
+    /// profile, as NAME.samples.jsonl].
+    #[arg(long)]
+    pub(crate) samples: Option<PathBuf>,
+    /// Measure again what the samples file already holds.
+    #[arg(long)]
+    pub(crate) afresh: bool,
 }

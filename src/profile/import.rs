@@ -47,7 +47,7 @@ pub(crate) fn fit(arguments: &Fit, output: &Output) -> Result<()> {
 }
 
 /// Fits and writes a profile, and says how good it is.
-fn write(samples: &Samples, path: &Path, output: &Output) -> Result<()> {
+pub(super) fn write(samples: &Samples, path: &Path, output: &Output) -> Result<()> {
     let profile: Profile = super::fitted(samples, output)?;
     let bytes = profile.write();
     files::write_bytes(path, &bytes)?;

@@ -205,7 +205,7 @@ impl CostModel for Calibrated {
     fn known(&self) -> Vec<Known> {
         let mut known = self.known.clone();
         known.push(Known {
-            kernel: "small kernels",
+            kernel: "small kernels".to_owned(),
             by: "bytes over bandwidth after 1.5 us".to_owned(),
             source: Source::Assumed,
             error: 0.3,

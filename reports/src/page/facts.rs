@@ -12,7 +12,37 @@ type Fact = (&'static str, String);
 /// The last section of the page of a run.
 pub(super) fn of_run(run: &RunFile) -> String {
     let remarks: Vec<&String> = run.remarks.iter().chain(&run.trace.remarks).collect();
-    section(facts(run), &remarks, &run.trace.inputs)
+    section(facts(run), &remarks, &run.trace.inputs) + &kernels(run)
+}
+
+/// How the time of every kernel is known.
+fn kernels(run: &RunFile) -> String {
+    if run.kernels.is_empty() {
+        return String::new();
+    }
+    let mut html = "<h3>How kernel times are known</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
+                    <table class=\"wide-table left\">\n<thead><tr><th scope=\"col\">kernel</th>\
+                    <th scope=\"col\">by</th><th scope=\"col\">how</th>\
+                    <th scope=\"col\">expected error</th></tr></thead>\n<tbody>\n"
+        .to_owned();
+    for known in &run.kernels {
+        html += &format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1}%</td></tr>\n",
+            escape(&known.kernel),
+            escape(&known.by),
+            known.source.name(),
+            known.error * 100.0
+        );
+    }
+    html += "</tbody>\n</table>\n</div>\n";
+    if !run.kernel_flags.is_empty() {
+        html += "<details><summary>Remarks on the measurements</summary>\n<ul>\n";
+        for flag in &run.kernel_flags {
+            html += &format!("<li>{}</li>\n", escape(flag));
+        }
+        html += "</ul>\n</details>\n";
+    }
+    html
 }
 
 /// The last section of the page of a recording.

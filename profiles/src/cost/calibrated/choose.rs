@@ -58,12 +58,12 @@ impl<'a> Chooser<'a> {
         None
     }
 
-    fn note(&mut self, kernel: &'static str, by: Option<&str>, source: Source, error: f64) {
+    fn note(&mut self, kernel: &str, by: Option<&str>, source: Source, error: f64) {
         let by = by.map_or_else(
             || "roofline: the profile has no such table".to_owned(),
             |variant| format!("table {variant}"),
         );
-        let known = Known { kernel, by, source, error };
+        let known = Known { kernel: kernel.to_owned(), by, source, error };
         if !self.known.contains(&known) {
             self.known.push(known);
         }
@@ -92,7 +92,7 @@ impl<'a> Chooser<'a> {
     /// A dense product with weights `[n x k]`.
     pub(super) fn gemm(
         &mut self,
-        kernel: &'static str,
+        kernel: &str,
         data_type: DataType,
         n: u32,
         k: u32,
@@ -110,7 +110,7 @@ impl<'a> Chooser<'a> {
 
     fn surface(
         &mut self,
-        kernel: &'static str,
+        kernel: &str,
         family: Family,
         types: &[&str],
         shape: &[u32],

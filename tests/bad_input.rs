@@ -6,7 +6,7 @@ use crate::support::{Scratch, tiny_config};
 
 /// Runs `line`, which must fail with one line on standard error that holds all of `parts`, and
 /// must leave the folder as it was.
-fn check(scratch: &Scratch, line: &str, parts: &[&str]) {
+pub(crate) fn check(scratch: &Scratch, line: &str, parts: &[&str]) {
     let before = scratch.files();
     let answer = scratch.run(line);
     assert_eq!(answer.code, 1, "moecast {line}: exit code; {}", answer.stderr);

@@ -5,6 +5,7 @@ mod commands;
 mod determinism;
 mod docs;
 mod interruption;
+mod profiles;
 mod recordings;
 mod support;
 mod tidy;

@@ -41,7 +41,7 @@ struct Task {
     model: Option<ModelShape>,
     hardware: Option<Hardware>,
     shape: Shape,
-    engine: &'static Engine,
+    engine: Engine,
     exporters: Vec<&'static export::Entry>,
     seed: Seed,
     heldout: f64,
@@ -214,7 +214,7 @@ fn setting(task: &Task) -> Option<Setting> {
     Some(Setting {
         model: task.model.clone()?,
         hardware: task.hardware.clone()?,
-        engine: task.engine,
+        engine: task.engine.clone(),
         cost: cost::find(COST).expect("a shipped cost model"),
         context_assumed: CONTEXT_ASSUMED,
         seed: task.seed,

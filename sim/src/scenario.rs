@@ -74,7 +74,7 @@ pub struct Scenario {
     pub(crate) model: ModelShape,
     pub(crate) hardware: Hardware,
     pub(crate) placement: Placement,
-    pub(crate) engine: &'static Engine,
+    pub(crate) engine: Engine,
     pub(crate) cost: &'static cost::Entry,
     pub(crate) context_assumed: u32,
     pub(crate) seed: Seed,
@@ -88,7 +88,7 @@ pub struct Setting {
     /// Machine.
     pub hardware: Hardware,
     /// Engine.
-    pub engine: &'static Engine,
+    pub engine: Engine,
     /// Kernel cost model.
     pub cost: &'static cost::Entry,
     /// Context of every request where the recording does not know it, tokens.

@@ -9,9 +9,13 @@
 use crate::fit::solve;
 
 /// Residuals (of the logarithm) of the time between tokens and of the time to the first token
-/// beyond these count about linearly. Repeated hardware runs spread by 0.2 to 1% and 2 to 11%;
-/// below that there is nothing to explain.
+/// beyond these count about linearly. Repeated hardware runs spread by 0.2 to 1% and 2 to 11%, and
+/// the model errs by 3% and 10% at best.
 const SCALES: [f64; 2] = [0.02, 0.05];
+
+/// Where enough points agree better than that, their own spread takes its place, down to these:
+/// runs that a model explains exactly are to be explained exactly, whatever the defaults say.
+const SCALES_MIN: [f64; 2] = [0.002, 0.005];
 
 /// Prior widths of the logarithms of decode factor, prefill factor, host time and offset.
 ///
@@ -21,11 +25,12 @@ const SCALES: [f64; 2] = [0.02, 0.05];
 /// factor of two is one width.
 const WIDTHS: [f64; 4] = [0.15, 0.4, 0.7, 0.7];
 
-/// Points from which the data count in full.
+/// Points from which the data count in full, and their spread is known.
 const POINTS_FULL: f64 = 5.0;
 
-/// Evaluations of all points at most.
-pub(super) const EVALUATIONS_MAX: u32 = 24;
+/// Evaluations of all points at most; after the first so many the spread is looked at.
+const EVALUATIONS_MAX: u32 = 24;
+const EVALUATIONS_FIRST: u32 = 15;
 
 /// Step of the numerical derivative, as a share of the factor: large, because what a simulation
 /// answers is not smooth.
@@ -49,6 +54,8 @@ pub(super) struct Descent {
     pub(super) residuals: Residuals,
     /// Penalised loss there.
     pub(super) loss: f64,
+    /// Penalised loss of the defaults.
+    pub(super) loss_before: f64,
     /// Evaluations of all points, the first included.
     pub(super) evaluations: u32,
 }
@@ -60,60 +67,82 @@ fn trust(points: usize) -> f64 {
 }
 
 /// The penalised loss of `residuals` at `at`.
-pub(super) fn loss(at: &Scaled, residuals: &Residuals) -> f64 {
-    let data: f64 = residuals.iter().map(|pair| robust(pair[0], 0) + robust(pair[1], 1)).sum();
+fn loss(at: &Scaled, residuals: &Residuals, scales: &[f64; 2]) -> f64 {
+    let pair = |pair: &[f64; 2]| robust(pair[0], scales[0]) + robust(pair[1], scales[1]);
+    let data: f64 = residuals.iter().map(pair).sum();
     let prior: f64 = at.iter().zip(WIDTHS).map(|(value, width)| (value.ln() / width).powi(2)).sum();
     data * trust(residuals.len()) + prior
 }
 
-/// Soft-L1 loss of a residual of figure `which`; what cannot be predicted is 20 times off.
-fn robust(residual: f64, which: usize) -> f64 {
+/// Soft-L1 loss of a residual; what cannot be predicted is 20 times off.
+fn robust(residual: f64, scale: f64) -> f64 {
     let residual = if residual.is_nan() { 3.0 } else { residual };
-    2.0 * ((1.0 + (residual / SCALES[which]).powi(2)).sqrt() - 1.0)
+    2.0 * ((1.0 + (residual / scale).powi(2)).sqrt() - 1.0)
+}
+
+/// The spread of `residuals` of each figure, by the median, within bounds.
+fn spread(residuals: &Residuals) -> [f64; 2] {
+    std::array::from_fn(|figure| {
+        let mut sizes: Vec<f64> = residuals.iter().map(|pair| pair[figure].abs()).collect();
+        sizes.sort_by(f64::total_cmp);
+        let middle = sizes.get(sizes.len() / 2).copied().unwrap_or(f64::NAN);
+        // Where most cannot be predicted, their spread is not known.
+        let middle = if middle.is_nan() { SCALES[figure] } else { middle };
+        (1.4826 * middle).clamp(SCALES_MIN[figure], SCALES[figure])
+    })
 }
 
 /// Slopes of each residual by each factor.
 type Slopes = Vec<[Scaled; 2]>;
 
 /// Descends from the defaults, where the residuals are `start`, to the least penalised loss.
-pub(super) fn descend(start: Residuals, evaluate: &dyn Fn(&Scaled) -> Residuals) -> Descent {
-    let mut at = [1.0; 4];
-    let mut best = loss(&at, &start);
-    let mut residuals = start;
+pub(super) fn descend(start: &Residuals, evaluate: &dyn Fn(&Scaled) -> Residuals) -> Descent {
+    let defaults = [1.0; 4];
+    let (mut at, mut residuals) = (defaults, start.clone());
+    let mut scales = SCALES;
+    let mut best = loss(&at, &residuals, &scales);
     let mut slopes = derivatives(&at, &residuals, evaluate);
     let mut evaluations = 5;
-    let mut fresh = true;
+    let (mut fresh, mut settled) = (true, (start.len() as f64) < POINTS_FULL);
     let mut damping = 1e-3;
     while evaluations < EVALUATIONS_MAX {
-        let next = proposal(&at, &residuals, &slopes, damping);
+        let next = proposal(&at, &residuals, &slopes, damping, &scales);
         let still = next.iter().zip(&at).all(|(next, at)| (next / at - 1.0).abs() < 1e-4);
-        let mut improved = 0.0;
+        let mut gains = false;
         if !still {
             let found = evaluate(&next);
             evaluations += 1;
             mend(&mut slopes, &at, &next, &residuals, &found);
-            let value = loss(&next, &found);
-            improved = best - value;
-            if improved > 0.0 {
+            let value = loss(&next, &found, &scales);
+            gains = best - value > 1e-3 * best;
+            if value < best {
                 (at, residuals, best) = (next, found, value);
                 damping = (damping * 0.3_f64).max(1e-6);
             } else {
                 damping *= 10.0;
             }
         }
-        // Mended slopes go stale; a step that gains nothing is the sign of it.
-        if improved < 1e-3 * best {
+        if !settled && (!gains || evaluations >= EVALUATIONS_FIRST) {
+            settled = true;
+            scales = spread(&residuals);
+            if loss(&defaults, start, &scales) < loss(&at, &residuals, &scales) {
+                (at, residuals) = (defaults, start.clone());
+            }
+            best = loss(&at, &residuals, &scales);
+        } else if gains {
+            fresh = false;
+        } else {
+            // Mended slopes go stale; a step that gains nothing is the sign of it.
             if still && fresh || evaluations + 5 > EVALUATIONS_MAX {
                 break;
             }
             slopes = derivatives(&at, &residuals, evaluate);
             evaluations += 4;
             fresh = true;
-        } else {
-            fresh = false;
         }
     }
-    Descent { at, residuals, loss: best, evaluations }
+    let loss_before = loss(&defaults, start, &scales);
+    Descent { at, residuals, loss: best, loss_before, evaluations }
 }
 
 /// Numerical slopes at `at`: four evaluations.
@@ -157,13 +186,19 @@ fn mend(slopes: &mut Slopes, at: &Scaled, next: &Scaled, before: &Residuals, aft
 }
 
 /// Where the damped normal equations lead from `at`, within bounds and stride.
-fn proposal(at: &Scaled, residuals: &Residuals, slopes: &Slopes, damping: f64) -> Scaled {
+fn proposal(
+    at: &Scaled,
+    residuals: &Residuals,
+    slopes: &Slopes,
+    damping: f64,
+    scales: &[f64; 2],
+) -> Scaled {
     let mut matrix = vec![vec![0.0; 4]; 4];
     let mut gradient = vec![0.0; 4];
     let trust = trust(residuals.len());
     for (pair, slopes) in residuals.iter().zip(slopes) {
         for figure in (0..2).filter(|figure| !pair[*figure].is_nan()) {
-            let (residual, scale) = (pair[figure], SCALES[figure]);
+            let (residual, scale) = (pair[figure], scales[figure]);
             let bent = (1.0 + (residual / scale).powi(2)).sqrt();
             let weight = trust / (scale * scale * bent);
             for (first, slope) in slopes[figure].iter().enumerate() {

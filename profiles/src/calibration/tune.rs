@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::descent::{Residuals, Scaled, descend, loss};
+use super::descent::{Residuals, Scaled, descend};
 use super::{Calibration, Factors, Key, MeasuredRun, Record};
 
 /// What a model of the deployment says about a run.
@@ -222,17 +222,16 @@ fn fit(
         return (None, left_out);
     }
     let evaluate = |at: &Scaled| predict_all(&points, &scaled(&base, at));
-    let (before, loss_before) = (errors(&start), loss(&[1.0; 4], &start));
-    let found = descend(start, &evaluate);
+    let found = descend(&start, &evaluate);
     let count = u32::try_from(points.len()).unwrap_or(u32::MAX);
     let group = Group {
         key: key.clone(),
         runs: points.iter().map(|point| point.all.len()).sum(),
         points: count,
         predictions: asked + u64::from(found.evaluations - 1) * points.len() as u64,
-        loss_before,
+        loss_before: found.loss_before,
         loss_after: found.loss,
-        before,
+        before: errors(&start),
         after: errors(&found.residuals),
     };
     let record = Record { key, factors: scaled(&base, &found.at), points: count };

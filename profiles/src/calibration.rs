@@ -2,7 +2,7 @@
 //!
 //! A [`Record`] holds four factors for one engine, version, source of kernel times, GPU and model:
 //! kernel time of decoding, kernel time of prompts, host time of a step, and the offset of the
-//! first token. [`tune`] fits them to a user's own runs; a [`Calibration`] is a file of records
+//! first token. [`tune()`] fits them to a user's own runs; a [`Calibration`] is a file of records
 //! and answers from the nearest one, saying how near it is and from how many points.
 
 mod csv;

@@ -127,7 +127,10 @@ impl VersionRange {
 
     /// Whether some version is in both.
     pub(super) fn overlaps(&self, other: &Self) -> bool {
-        let ends_before = |first: &Self, second: &Self| matches!((&first.until, &second.from), (Some(until), Some(from)) if until <= from);
+        let ends_before = |first: &Self, second: &Self| match (&first.until, &second.from) {
+            (Some(until), Some(from)) => until <= from,
+            _ => false,
+        };
         !ends_before(self, other) && !ends_before(other, self)
     }
 }

@@ -39,7 +39,7 @@ struct Task {
     model: Option<ModelShape>,
     hardware: Option<Hardware>,
     shape: Shape,
-    engine: &'static Engine,
+    engine: Engine,
     exporters: Vec<&'static export::Entry>,
     seed: Seed,
     heldout: f64,
@@ -210,11 +210,11 @@ fn predict(
 /// The machine of the predictions; absent without a model and a cluster.
 fn setting(task: &Task) -> Option<Setting> {
     let (model, hardware) = (task.model.clone()?, task.hardware.clone()?);
-    let costs = facts::costs(None, None, &model, &hardware, task.engine.name);
+    let costs = facts::costs(None, None, &model, &hardware, &task.engine.name);
     Some(Setting {
         model,
         hardware,
-        engine: task.engine,
+        engine: task.engine.clone(),
         cost: costs.expect("shipped profiles and the roofline always build").kernels,
         context_assumed: CONTEXT_ASSUMED,
         seed: task.seed,

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::bad_input::check;
 use crate::support::Scratch;
 
-const IMPORT: &str = "profile import nccl-tests all_reduce_perf.txt --system h200-sxm -o my.profile";
+const IMPORT: &str =
+    "profile import nccl-tests all_reduce_perf.txt --system h200-sxm -o my.profile";
 
 /// A scratch folder with the output of a benchmark. Its times are a closed form with 1.5% of
 /// noise: nobody measured them.
@@ -116,8 +117,14 @@ fn shipped_errors() -> String {
     let mut text = include_str!("data/profiles_readme_head.md").to_owned();
     for preset in builtin::PROFILES {
         let profile = builtin::profile(preset.name).unwrap();
-        text += &format!("\n## {}\n\n{}, {} kB, ", preset.name, preset.about, preset.bytes.len() / 1000);
-        text += &format!("{} samples.\n\n", profile.tables().iter().map(|t| t.samples).sum::<u64>());
+        text += &format!(
+            "\n## {}\n\n{}, {} kB, ",
+            preset.name,
+            preset.about,
+            preset.bytes.len() / 1000
+        );
+        text +=
+            &format!("{} samples.\n\n", profile.tables().iter().map(|t| t.samples).sum::<u64>());
         text += "| kernel | variant | samples | held out | p90 | unseen shape | form alone |\n";
         text += "|---|---|---|---|---|---|---|\n";
         for row in profile.summary() {

@@ -1,4 +1,4 @@
-//! The facts that ship with moecast: one file per model and per device, checked by tests.
+//! The facts that ship with moecast: one file per model, device and engine, checked by tests.
 
 use crate::hardware::Device;
 use crate::model::ModelShape;
@@ -26,6 +26,36 @@ macro_rules! preset {
         }
     };
 }
+
+impl Preset {
+    /// The file.
+    pub(crate) fn text(&self) -> &'static str {
+        self.text
+    }
+}
+
+/// Every shipped engine, alphabetical; [`crate::engine::find`] reads one.
+pub const ENGINES: &[Preset] = &[
+    preset!("engines", "ktransformers", "SGLang-kt: GPU experts by frequency, the rest on the CPU"),
+    preset!("engines", "llama.cpp", "llama.cpp: slots, experts of whole layers on GPU or CPU"),
+    preset!(
+        "engines",
+        "sglang",
+        "SGLang with DeepEP: static replica per source rank, FP8 dispatch, BF16 combine"
+    ),
+    preset!(
+        "engines",
+        "sglang-dynamic",
+        "SGLang with --ep-dispatch-algorithm dynamic: a random near replica per token"
+    ),
+    preset!("engines", "trtllm", "TensorRT-LLM: replicas in turn per expert, BF16 both ways"),
+    preset!(
+        "engines",
+        "vllm",
+        "vLLM with DeepEP: hash of the token index, FP8 dispatch, BF16 combine"
+    ),
+    preset!("engines", "vllm-ascend", "vllm-ascend: source rank modulo copies, BF16 both ways"),
+];
 
 /// Every shipped kind of GPU, alphabetical.
 pub const HARDWARE: &[Preset] = &[
@@ -169,7 +199,7 @@ mod tests {
 
     #[test]
     fn presets_are_alphabetical_and_described() {
-        for family in [HARDWARE, MODELS] {
+        for family in [ENGINES, HARDWARE, MODELS] {
             assert!(family.windows(2).all(|pair| pair[0].name < pair[1].name));
             assert!(family.iter().all(|preset| !preset.about.is_empty()));
         }

@@ -138,7 +138,7 @@ impl Problem<'_> {
 }
 
 /// Solves `(matrix + damping * diagonal) x = gradient` by Cholesky; the lower half is given.
-fn solve(matrix: &[Vec<f64>], gradient: &[f64], damping: f64) -> Option<Vec<f64>> {
+pub(crate) fn solve(matrix: &[Vec<f64>], gradient: &[f64], damping: f64) -> Option<Vec<f64>> {
     let count = gradient.len();
     let mut lower = vec![vec![0.0; count]; count];
     for row in 0..count {

@@ -4,6 +4,7 @@
 //! not know that time passes, what a router did, or who asks.
 
 pub mod builtin;
+pub mod calibration;
 pub mod cost;
 pub mod engine;
 mod error;

@@ -80,7 +80,7 @@ pub struct Scenario {
     pub(crate) model: ModelShape,
     pub(crate) hardware: Hardware,
     pub(crate) placement: Placement,
-    pub(crate) engine: &'static Engine,
+    pub(crate) engine: Engine,
     pub(crate) cost: Kernels,
     pub(crate) context_assumed: u32,
     pub(crate) seed: Seed,
@@ -94,7 +94,7 @@ pub struct Setting {
     /// Machine.
     pub hardware: Hardware,
     /// Engine.
-    pub engine: &'static Engine,
+    pub engine: Engine,
     /// Kernel costs, built for the model on the machine.
     pub cost: Kernels,
     /// Context of every request where the recording does not know it, tokens.

@@ -33,7 +33,9 @@ impl<'a> Stepper<'a> {
     pub(crate) fn new(scenario: &'a Scenario) -> Self {
         let Scenario { hardware, placement, engine, seed, .. } = scenario;
         let dispatchers = layers(scenario)
-            .map(|layer| Dispatcher::new(placement, hardware, engine.replica_rule, layer, *seed))
+            .map(|layer| {
+                Dispatcher::new(placement, hardware, engine.replica_rule.value, layer, *seed)
+            })
             .collect();
         Self { scenario, cost: scenario.cost.model.as_ref(), dispatchers }
     }
@@ -156,8 +158,8 @@ impl<'a> Stepper<'a> {
     fn transfer(&self, routed: &Dispatched, way: Way, bytes: &mut [u64; 3]) -> Nanos {
         let Scenario { model, hardware, engine, .. } = self.scenario;
         let data_type = match way {
-            Way::Dispatch => engine.dispatch_type,
-            Way::Combine => engine.combine_type,
+            Way::Dispatch => engine.dispatch_type.value,
+            Way::Combine => engine.combine_type.value,
         };
         let copy = data_type.bytes_of(u64::from(model.hidden));
         exchange(hardware, &routed.copies, copy, bytes)

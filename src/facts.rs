@@ -77,6 +77,8 @@ pub(crate) fn costs(
     let setting = cost::Setting {
         model,
         device,
+        tensor_ranks: 1,
+        expert_tensor_ranks: 1,
         expert_ranks: hardware.ranks(),
         profile: read.as_ref().map(|(_, file)| &file.profile),
     };

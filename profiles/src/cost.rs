@@ -39,6 +39,13 @@ pub trait CostModel: Send + Sync {
     /// The router of one MoE layer over `tokens` tokens.
     fn gate(&self, tokens: u32) -> Nanos;
 
+    /// The output head over `tokens` tokens whose next token is asked for.
+    fn head(&self, tokens: u32) -> Nanos;
+
+    /// The all-reduce of the residual stream of `tokens` tokens over the tensor-parallel ranks;
+    /// zero where there is one.
+    fn all_reduce(&self, tokens: u32) -> Nanos;
+
     /// How each kernel is known.
     fn known(&self) -> Vec<Known> {
         Vec::new()
@@ -96,6 +103,11 @@ pub struct Setting<'a> {
     pub model: &'a ModelShape,
     /// The GPU.
     pub device: &'a Device,
+    /// Tensor-parallel ranks of attention, dense layers, shared experts and head; `model` is the
+    /// whole model, not a rank's share.
+    pub tensor_ranks: u16,
+    /// Ranks that every expert's intermediate width is divided over.
+    pub expert_tensor_ranks: u16,
     /// Ranks that experts are divided over.
     pub expert_ranks: u16,
     /// Measured kernels of that GPU, where there are any.
@@ -121,6 +133,8 @@ impl Kernels {
     /// # Errors
     /// Says what is missing.
     pub fn new(entry: &Entry, setting: &Setting) -> crate::Result<Self> {
+        let share = setting.model.sharded(setting.tensor_ranks)?;
+        let setting = &Setting { model: &share, ..*setting };
         let model = (entry.build)(setting)?;
         let (mut name, mut about) = (entry.name.to_owned(), entry.about.to_owned());
         let mut flags = Vec::new();
@@ -140,7 +154,8 @@ pub struct Entry {
     pub name: &'static str,
     /// One line.
     pub about: &'static str,
-    /// Builds the model; the error says what is missing.
+    /// Builds the model; the error says what is missing. Through [`Kernels::new`] the model is
+    /// one rank's share, experts apart.
     pub build: fn(&Setting) -> crate::Result<Arc<dyn CostModel>>,
 }
 

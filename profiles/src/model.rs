@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::MoeLayer;
 use crate::units::Bytes;
+use crate::{Error, Result};
 
 mod config;
 mod validate;
@@ -106,6 +107,41 @@ pub struct ModelShape {
 }
 
 impl ModelShape {
+    /// One rank's share under tensor parallelism of `ranks`: heads, dense and shared experts'
+    /// widths and vocabulary divided (key and value heads are copied where there are fewer than
+    /// ranks); routed experts as they are.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when heads do not divide.
+    pub fn sharded(&self, ranks: u16) -> Result<Self> {
+        let ranks = u32::from(ranks.max(1));
+        let mut share = self.clone();
+        let (heads, all) = match &mut share.attention {
+            Attention::Gqa { heads, kv_heads, .. } => {
+                *kv_heads = kv_heads.div_ceil(ranks);
+                let all = *heads;
+                (heads, all)
+            }
+            Attention::Mla { heads, .. } => {
+                let all = *heads;
+                (heads, all)
+            }
+        };
+        if !all.is_multiple_of(ranks) {
+            return Err(Error::Invalid {
+                path: self.name.clone(),
+                key: "heads".to_owned(),
+                found: format!("{all} heads on {ranks} tensor-parallel ranks"),
+                expected: "ranks that divide the heads".to_owned(),
+            });
+        }
+        *heads = all / ranks;
+        share.dense_inter = self.dense_inter.div_ceil(ranks);
+        share.shared_inter = self.shared_inter.div_ceil(ranks);
+        share.vocab = self.vocab.div_ceil(ranks);
+        Ok(share)
+    }
+
     /// The absolute layer number of `layer`.
     #[must_use]
     pub fn absolute(&self, layer: MoeLayer) -> Option<u16> {

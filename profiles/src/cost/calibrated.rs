@@ -38,6 +38,10 @@ struct Calibrated {
     shared: Option<FeedForward>,
     dense: Option<FeedForward>,
     gate: Option<Curve>,
+    head: Option<Curve>,
+    /// All-reduces over bytes; the fastest serves.
+    all_reduce: Vec<Curve>,
+    tensor_ranks: u16,
     attention: AttentionTimer,
     hidden: u64,
     bandwidth: crate::units::Bandwidth,
@@ -76,7 +80,7 @@ impl Calibrated {
         };
         let model = setting.model;
         let mut chooser = Chooser::new(profile, model);
-        let experts = chooser.experts(setting.expert_ranks);
+        let experts = chooser.experts(setting.expert_tensor_ranks, setting.expert_ranks);
         let feed_forward = |chooser: &mut Chooser, name, inter: u32| {
             let up = chooser.gemm(name, model.dense_type, 2 * inter, model.hidden)?;
             let down = chooser.gemm(name, model.dense_type, model.hidden, inter)?;
@@ -89,13 +93,18 @@ impl Calibrated {
             .then(|| feed_forward(&mut chooser, "dense layers", model.dense_inter))
             .flatten();
         let gate = chooser.gemm("gate", DataType::Bf16, u32::from(model.experts), model.hidden);
+        let head = chooser.gemm("head", DataType::Bf16, model.vocab, model.hidden);
+        let all_reduce = chooser.all_reduce(setting.tensor_ranks);
         let attention = AttentionTimer::new(&mut chooser);
         Ok(Self {
-            roofline: Roofline::new(model, setting.device),
+            roofline: Roofline::new(setting),
             experts,
             shared,
             dense,
             gate,
+            head,
+            all_reduce,
+            tensor_ranks: setting.tensor_ranks,
             attention,
             hidden: u64::from(model.hidden),
             bandwidth: setting.device.memory_bandwidth.value.scaled(SMALL_EFFICIENCY),
@@ -200,6 +209,22 @@ impl CostModel for Calibrated {
             Some(curve) => curve.time(u64::from(tokens)),
             None => self.roofline.gate(tokens),
         }
+    }
+
+    fn head(&self, tokens: u32) -> Nanos {
+        match &self.head {
+            Some(curve) => curve.time(u64::from(tokens)),
+            None => self.roofline.head(tokens),
+        }
+    }
+
+    fn all_reduce(&self, tokens: u32) -> Nanos {
+        if tokens == 0 || self.tensor_ranks <= 1 {
+            return Nanos(0);
+        }
+        let bytes = u64::from(tokens) * self.hidden * 2;
+        let measured = self.all_reduce.iter().map(|curve| curve.time(bytes)).min();
+        measured.unwrap_or_else(|| self.roofline.all_reduce(tokens))
     }
 
     fn known(&self) -> Vec<Known> {

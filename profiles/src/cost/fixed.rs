@@ -13,7 +13,11 @@ pub(super) const ENTRY: Entry = Entry {
     about: "every kernel with work to do takes 10 us (a baseline for tests)",
     build: |setting| {
         let model = setting.model;
-        Ok(Arc::new(Fixed { shares: model.shared_inter > 0, dense: model.dense_inter > 0 }))
+        Ok(Arc::new(Fixed {
+            shares: model.shared_inter > 0,
+            dense: model.dense_inter > 0,
+            alone: setting.tensor_ranks <= 1,
+        }))
     },
 };
 
@@ -24,6 +28,8 @@ struct Fixed {
     shares: bool,
     /// Whether the model has dense layers.
     dense: bool,
+    /// Whether there is nobody to reduce with.
+    alone: bool,
 }
 
 fn unless_idle(idle: bool) -> Nanos {
@@ -45,5 +51,11 @@ impl CostModel for Fixed {
     }
     fn gate(&self, tokens: u32) -> Nanos {
         unless_idle(tokens == 0)
+    }
+    fn head(&self, tokens: u32) -> Nanos {
+        unless_idle(tokens == 0)
+    }
+    fn all_reduce(&self, tokens: u32) -> Nanos {
+        unless_idle(tokens == 0 || self.alone)
     }
 }

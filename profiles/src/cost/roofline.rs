@@ -7,15 +7,14 @@
 
 use std::sync::Arc;
 
-use super::{AttentionBatch, CostModel, Entry};
-use crate::hardware::Device;
+use super::{AttentionBatch, CostModel, Entry, Setting};
 use crate::model::{Attention, DataType, ModelShape};
 use crate::units::{Bandwidth, Bytes, Flops, Nanos};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "roofline",
     about: "bytes over bandwidth or operations over rate, at assumed efficiencies of 80% and 70%",
-    build: |setting| Ok(Arc::new(Roofline::new(setting.model, setting.device))),
+    build: |setting| Ok(Arc::new(Roofline::new(setting))),
 };
 
 /// Share of the peak memory bandwidth that a kernel reaches. Assumed.
@@ -33,17 +32,28 @@ pub(super) struct Roofline {
     flops_expert: Flops,
     flops_dense: Flops,
     flops_bf16: Flops,
+    /// Ranks that reduce together, and the link between them.
+    tensor_ranks: u64,
+    link_bandwidth: Bandwidth,
+    link_latency: Nanos,
 }
 
 impl Roofline {
-    pub(super) fn new(model: &ModelShape, device: &Device) -> Self {
+    pub(super) fn new(setting: &Setting) -> Self {
+        let (model, device) = (setting.model, setting.device);
         let rate = |data_type| device.flops(data_type).scaled(COMPUTE_EFFICIENCY);
         Self {
             bandwidth: device.memory_bandwidth.value.scaled(MEMORY_EFFICIENCY),
             flops_expert: rate(model.expert_type),
             flops_dense: rate(model.dense_type),
             flops_bf16: rate(DataType::Bf16),
-            model: model.clone(),
+            tensor_ranks: u64::from(setting.tensor_ranks.max(1)),
+            link_bandwidth: device.domain_bandwidth.value.scaled(MEMORY_EFFICIENCY),
+            link_latency: device.domain_latency.value,
+            model: ModelShape {
+                expert_inter: model.expert_inter / u32::from(setting.expert_tensor_ranks.max(1)),
+                ..model.clone()
+            },
         }
     }
 
@@ -128,5 +138,23 @@ impl CostModel for Roofline {
         }
         let params = u64::from(self.model.hidden) * u64::from(self.model.experts);
         self.kernel(Bytes(params * 2), 2 * u128::from(params) * u128::from(tokens), self.flops_bf16)
+    }
+
+    fn head(&self, tokens: u32) -> Nanos {
+        if tokens == 0 {
+            return Nanos(0);
+        }
+        let params = u64::from(self.model.hidden) * u64::from(self.model.vocab);
+        self.kernel(Bytes(params * 2), 2 * u128::from(params) * u128::from(tokens), self.flops_bf16)
+    }
+
+    /// A ring: every rank sends and receives the buffer almost twice.
+    fn all_reduce(&self, tokens: u32) -> Nanos {
+        if tokens == 0 || self.tensor_ranks == 1 {
+            return Nanos(0);
+        }
+        let bytes = u64::from(tokens) * u64::from(self.model.hidden) * 2;
+        let share = Bytes(2 * bytes * (self.tensor_ranks - 1) / self.tensor_ranks);
+        LAUNCH + self.link_latency * 2 + self.link_bandwidth.time_for(share)
     }
 }

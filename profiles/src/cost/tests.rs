@@ -26,7 +26,15 @@ fn device() -> Device {
 fn build_for(entry: &Entry, model: &ModelShape, device: &Device) -> Arc<dyn CostModel> {
     static PROFILE: std::sync::OnceLock<Profile> = std::sync::OnceLock::new();
     let profile = PROFILE.get_or_init(|| builtin::profile("h200-sxm-sglang").unwrap());
-    (entry.build)(&Setting { model, device, expert_ranks: 8, profile: Some(profile) }).unwrap()
+    (entry.build)(&Setting {
+        model,
+        device,
+        tensor_ranks: 1,
+        expert_tensor_ranks: 1,
+        expert_ranks: 8,
+        profile: Some(profile),
+    })
+    .unwrap()
 }
 
 fn build(name: &str) -> Arc<dyn CostModel> {
@@ -49,6 +57,8 @@ fn nothing_to_do_costs_nothing() {
         assert_eq!(cost.dense_layer(0), Nanos(0), "{}", entry.name);
         assert_eq!(cost.attention(AttentionBatch::default()), Nanos(0), "{}", entry.name);
         assert_eq!(cost.gate(0), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.head(0), Nanos(0), "{}", entry.name);
+        assert_eq!(cost.all_reduce(0), Nanos(0), "{}", entry.name);
     }
 }
 
@@ -121,7 +131,7 @@ fn names_are_alphabetical_and_described() {
 }
 
 /// The times of all kernels over the same work.
-fn kernels(cost: &dyn CostModel, slots: &[u32], tokens: u32, context: u64) -> [Nanos; 5] {
+fn kernels(cost: &dyn CostModel, slots: &[u32], tokens: u32, context: u64) -> [Nanos; 7] {
     let attended = u64::from(tokens) * context;
     [
         cost.experts(u64::from(tokens), slots),
@@ -129,6 +139,8 @@ fn kernels(cost: &dyn CostModel, slots: &[u32], tokens: u32, context: u64) -> [N
         cost.dense_layer(tokens),
         cost.attention(batch(tokens, attended, context)),
         cost.gate(tokens),
+        cost.head(tokens),
+        cost.all_reduce(tokens),
     ]
 }
 
@@ -188,7 +200,7 @@ fn more_work_never_halves_a_measured_time() {
     for preset in builtin::MODELS {
         let shape = builtin::model(preset.name).unwrap();
         let cost = build_for(find("calibrated").unwrap(), &shape, &device());
-        let mut before = [Nanos(0); 5];
+        let mut before = [Nanos(0); 7];
         for tokens in [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384] {
             let after = kernels(cost.as_ref(), &[tokens; 8], tokens, 1_000);
             for (before, after) in before.iter().zip(after) {
@@ -212,7 +224,46 @@ fn every_kernel_of_a_calibrated_model_says_how_it_is_known() {
 #[test]
 fn calibrated_without_a_profile_says_what_is_missing() {
     let (model, device) = (model(), device());
-    let setting = Setting { model: &model, device: &device, expert_ranks: 8, profile: None };
+    let setting = Setting {
+        model: &model,
+        device: &device,
+        tensor_ranks: 1,
+        expert_tensor_ranks: 1,
+        expert_ranks: 8,
+        profile: None,
+    };
     let error = (find("calibrated").unwrap().build)(&setting).err().unwrap().to_string();
     assert!(error.contains("no profile of h200-sxm") && !error.contains('\n'), "{error}");
+}
+
+/// Eight ranks of a model hold an eighth of its attention each, and reduce twice a layer.
+#[test]
+fn tensor_parallel_ranks_share_the_work_and_pay_for_it() {
+    let (shape, device) = (builtin::model("qwen3-235b-a22b").unwrap(), device());
+    let profile = builtin::profile("h200-sxm-sglang").unwrap();
+    let build = |entry: &Entry, tensor_ranks| {
+        let setting = Setting {
+            model: &shape,
+            device: &device,
+            tensor_ranks,
+            expert_tensor_ranks: tensor_ranks,
+            expert_ranks: 1,
+            profile: Some(&profile),
+        };
+        Kernels::new(entry, &setting).unwrap().model
+    };
+    for name in ["calibrated", "roofline"] {
+        let (one, four) = (build(find(name).unwrap(), 1), build(find(name).unwrap(), 4));
+        let prompts = Attended { requests: 4, tokens: 8192, attended: 8_390_656, cached: 8192 };
+        let batch = AttentionBatch { decode: Attended::default(), prefill: prompts };
+        let ratio = one.attention(batch).0 as f64 / four.attention(batch).0 as f64;
+        assert!(ratio > 2.0 && ratio < 4.5, "{name}: attention {ratio}");
+        let rows = [512_u32; 128];
+        let ratio = one.experts(8192, &rows).0 as f64 / four.experts(8192, &rows).0 as f64;
+        // Measured: the kernel of the undivided width has no tuned configuration on this GPU.
+        assert!(ratio > 1.8 && ratio < 8.0, "{name}: experts {ratio}");
+        assert_eq!(one.all_reduce(64), Nanos(0), "{name}");
+        assert!(four.all_reduce(8192) > four.all_reduce(64), "{name}");
+    }
+    assert!(shape.sharded(7).is_err());
 }

@@ -60,8 +60,14 @@ fn trace(layer: u16, rows: &[(u32, [u16; 2])]) -> RoutingTrace {
 fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -> Run {
     let (model, device) = (model(dense_layers), device());
     let fixed = cost::find("fixed").unwrap();
-    let built =
-        cost::Setting { model: &model, device: &device, expert_ranks: ranks, profile: None };
+    let built = cost::Setting {
+        model: &model,
+        device: &device,
+        tensor_ranks: 1,
+        expert_tensor_ranks: 1,
+        expert_ranks: ranks,
+        profile: None,
+    };
     let cost = cost::Kernels::new(fixed, &built).unwrap();
     let setting = Setting {
         model,

@@ -69,14 +69,14 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    pub(super) fn experts(&mut self, ranks: u16) -> Option<ExpertTimer> {
+    pub(super) fn experts(&mut self, tensor_ranks: u16, ranks: u16) -> Option<ExpertTimer> {
         let model = self.model;
         let shape = [
             model.hidden,
             model.expert_inter,
             u32::from(model.top_k),
             u32::from(model.experts),
-            1,
+            u32::from(tensor_ranks.max(1)),
             u32::from(ranks).clamp(1, u32::from(model.experts)),
             GATED,
             0,
@@ -106,6 +106,30 @@ impl<'a> Chooser<'a> {
             curve.as_ref().map_or((Source::Assumed, 0.3), |curve| (curve.source, curve.error));
         self.note(kernel, variant, source, error);
         curve
+    }
+
+    /// All-reduces over `ranks` ranks: the engine's own inside a captured graph, and NCCL's.
+    pub(super) fn all_reduce(&mut self, ranks: u16) -> Vec<Curve> {
+        let shape = [u32::from(ranks)];
+        if ranks <= 1 {
+            return Vec::new();
+        }
+        let variants = self.profile.variants(Family::AllReduce);
+        let wanted = |variant: &&str| {
+            let (kernel, own) = variant.split_once('/').unwrap_or((variant, ""));
+            matches!(kernel, "custom" | "custom-graph" | "nccl") && own != "int8"
+        };
+        let mut curves = Vec::new();
+        for variant in variants.into_iter().filter(wanted) {
+            if let Some(curve) = self.profile.curve(Family::AllReduce, variant, &shape) {
+                self.note("all-reduce", Some(variant), curve.source, curve.error);
+                curves.push(curve);
+            }
+        }
+        if curves.is_empty() {
+            self.note("all-reduce", None, Source::Assumed, 0.3);
+        }
+        curves
     }
 
     fn surface(

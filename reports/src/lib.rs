@@ -3,6 +3,7 @@
 mod draw;
 mod error;
 pub mod figures;
+mod kernel_check;
 pub mod page;
 mod run_file;
 mod stats_file;
@@ -14,6 +15,7 @@ mod versioned;
 
 pub use draw::{Scene, Width};
 pub use error::{Error, Result};
+pub use kernel_check::KernelCheck;
 pub use run_file::{Candidate, RunFile, TraceFacts, VERSION as RUN_VERSION};
 pub use stats_file::{StatsFile, VERSION as STATS_VERSION};
 pub use subject::Subject;

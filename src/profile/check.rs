@@ -1,8 +1,11 @@
 //! `moecast profile check`.
 
-use anyhow::{Result, ensure};
+use std::path::Path;
+
+use anyhow::{Result, bail, ensure};
 use moecast_profiles::profile::Checked;
-use moecast_profiles::sample::Sample;
+use moecast_profiles::sample::{Provenance, Sample};
+use moecast_reports::KernelCheck;
 use serde_json::{Value, json};
 
 use crate::cli::profile::Check;
@@ -24,6 +27,9 @@ pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
         arguments.profile,
         profile.provenance.engine
     );
+    if let Some(path) = &arguments.figure {
+        draw(&found, arguments, &profile.provenance, path)?;
+    }
     if output.wants_json() {
         let kernels: Vec<Value> = found.iter().map(to_json).collect();
         output.json(&json!({ "profile": profile.provenance, "kernels": kernels }))?;
@@ -48,6 +54,17 @@ pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn draw(found: &[Checked], arguments: &Check, by: &Provenance, path: &Path) -> Result<()> {
+    let title = format!("{} against {}", arguments.profile, arguments.against.display());
+    let provenance = format!("{} {} on {}, from {}", by.engine, by.version, by.system, by.source);
+    let picture = KernelCheck::new(found, &title, &provenance);
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("svg") => files::write_bytes(path, picture.svg()?.as_bytes()),
+        Some("png") => files::write_bytes(path, &picture.png()?),
+        _ => bail!("--figure {}: expected a name that ends in .svg or .png", path.display()),
+    }
 }
 
 fn errors(found: &[Checked]) -> Table {

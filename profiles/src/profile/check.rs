@@ -17,13 +17,18 @@ pub struct Checked {
     pub variant: String,
     /// Errors of all samples that the profile answers.
     pub errors: ErrorSummary,
-    /// Share of the answers whose very point was measured, interpolated, extrapolated.
+    /// Relative errors of at most some thousand of them, above 0 where the profile is too slow.
+    pub points: Vec<f32>,
+    /// Number of the answers whose very point was measured, interpolated, extrapolated.
     pub sources: [u64; 3],
     /// Samples that the profile has no table for.
     pub unanswered: u64,
     /// The worst points, worst first.
     pub worst: Vec<Worst>,
 }
+
+/// Errors that are kept one by one.
+const POINTS_MAX: usize = 4_000;
 
 /// One point and how far off the profile is.
 #[derive(Clone, Debug)]
@@ -67,6 +72,7 @@ impl Profile {
         variant: &str,
         cache: &mut loads::Cache,
     ) -> Checked {
+        let mut points = Vec::new();
         let mut errors = Vec::new();
         let mut sources = [0; 3];
         let mut unanswered = 0;
@@ -83,6 +89,7 @@ impl Profile {
                 Source::Extrapolated | Source::Assumed => 2,
             }] += 1;
             let found = Worst { sample: sample.clone(), answer_us: answer.time_us };
+            points.push(found.error() as f32);
             errors.push(found.error().abs());
             let place = worst.partition_point(|other| other.error().abs() >= found.error().abs());
             if place < WORST {
@@ -91,6 +98,9 @@ impl Profile {
             }
         }
         let errors = ErrorSummary::of(errors);
-        Checked { family, variant: variant.to_owned(), errors, sources, unanswered, worst }
+        let step = points.len().div_ceil(POINTS_MAX).max(1);
+        let points = points.into_iter().step_by(step).collect();
+        let variant = variant.to_owned();
+        Checked { family, variant, errors, points, sources, unanswered, worst }
     }
 }

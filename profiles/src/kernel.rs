@@ -13,6 +13,8 @@ pub(crate) mod loads;
 mod mla;
 mod transfer;
 
+pub(crate) use exchange::distinct_ranks;
+
 use crate::fit::Parameter;
 use crate::hardware::Device;
 use crate::sample::{Family, Sample};

@@ -61,6 +61,18 @@ impl Curve {
         let high = if share > 0.0 { self.times[index + 1] } else { low };
         nanos(f64::from(low + share * (high - low)))
     }
+
+    /// Time at a coordinate between whole ones, which is linear there; `at` is at least 0.
+    #[must_use]
+    pub fn time_between(&self, at: f64) -> Nanos {
+        let whole = at as u64;
+        let (low, share) = (self.time(whole), at - whole as f64);
+        if share == 0.0 {
+            return low;
+        }
+        let high = self.time(whole + 1);
+        Nanos::ceil_from(low.0 as f64 * (1.0 - share) + high.0 as f64 * share)
+    }
 }
 
 /// Times over two coordinates.
@@ -159,16 +171,7 @@ impl ExpertTimer {
         if statistics.active == 0.0 {
             return Nanos(0);
         }
-        let mut features = self.features;
-        features[0] = statistics.active;
-        features[1] = statistics.rows;
-        features[2] = statistics.tiles_16;
-        features[3] = statistics.tiles_64;
-        features[4] = statistics.tiles_128;
-        features[5] = tokens as f64;
-        features[6] = tokens as f64 * self.topk;
-        features[7] = f64::from(u8::from(tokens as f64 <= self.local));
-        let form = (kernel(Family::ExpertGemm).time)(self.form, &self.parameters, &features);
+        let form = self.form(tokens, &statistics);
         let mean = statistics.rows / rows_per_expert.len() as f64;
         let skew = ((statistics.hottest / mean).ln() / SKEWED).clamp(0.0, 1.0);
         let (index, share) = token_place(tokens);
@@ -178,6 +181,25 @@ impl ExpertTimer {
         };
         let (balanced, skewed) = (residual(0), residual(1));
         nanos(form * (balanced + skew * (skewed - balanced)).exp())
+    }
+
+    /// The closed form alone, microseconds; what measurements add to it is left out.
+    #[must_use]
+    pub fn form_us(&self, tokens: u64, rows_per_expert: &[u32]) -> f64 {
+        self.form(tokens, &loads::Statistics::of(rows_per_expert))
+    }
+
+    fn form(&self, tokens: u64, statistics: &loads::Statistics) -> f64 {
+        let mut features = self.features;
+        features[0] = statistics.active;
+        features[1] = statistics.rows;
+        features[2] = statistics.tiles_16;
+        features[3] = statistics.tiles_64;
+        features[4] = statistics.tiles_128;
+        features[5] = tokens as f64;
+        features[6] = tokens as f64 * self.topk;
+        features[7] = f64::from(u8::from(tokens as f64 <= self.local));
+        (kernel(Family::ExpertGemm).time)(self.form, &self.parameters, &features)
     }
 }
 

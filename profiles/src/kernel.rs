@@ -7,7 +7,8 @@
 mod attention;
 mod collective;
 mod exchange;
-mod expert_gemm;
+pub(crate) mod expert_gemm;
+pub(crate) mod fast;
 mod gemm;
 pub(crate) mod loads;
 mod mla;

@@ -4,10 +4,10 @@
 //! Two ways to exchange with it: an all-to-all of one copy per pick, and the all-gather of every
 //! rank's tokens before the experts with a reduce-scatter of all results after them, whose time
 //! does not depend on the routing. A profile's curve of that very number of GPUs answers where
-//! there is one. Else constants of AIConfigurator's tables of H200 with 8 GPUs (fidelity 3 to 4%
-//! there), of which other machines reach the same share of their bandwidth. Between nodes nobody
-//! measured: there, the network card at the share that NVLink reaches, and a start of its own,
-//! are assumed.
+//! there is one. Else constants of AIConfigurator's tables of H200 with 8 GPUs, which the form
+//! misses by a quarter at worst, and of which other machines reach the same share of their
+//! bandwidth. Between nodes nobody measured: there, the network card at the share that NVLink
+//! reaches, and a start of its own, are assumed.
 
 use std::sync::Arc;
 

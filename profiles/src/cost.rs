@@ -4,6 +4,7 @@
 //! measured kernels, or by closed forms with stated, assumed efficiencies.
 
 mod calibrated;
+pub mod exchange;
 mod fixed;
 mod roofline;
 #[cfg(test)]

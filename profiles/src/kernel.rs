@@ -7,11 +7,14 @@
 mod attention;
 mod collective;
 mod exchange;
-mod expert_gemm;
+pub(crate) mod expert_gemm;
+pub(crate) mod fast;
 mod gemm;
 pub(crate) mod loads;
 mod mla;
 mod transfer;
+
+pub(crate) use exchange::distinct_ranks;
 
 use crate::fit::Parameter;
 use crate::hardware::Device;

@@ -55,7 +55,7 @@ fn token_bytes(sample: &Sample, variant: &str) -> f64 {
 }
 
 /// Expected number of distinct ranks among the picks of a token that chooses evenly.
-fn distinct_ranks(ranks: f64, topk: f64, experts: f64) -> f64 {
+pub(crate) fn distinct_ranks(ranks: f64, topk: f64, experts: f64) -> f64 {
     let local = experts / ranks;
     let mut none = 1.0;
     let mut pick = 0.0;

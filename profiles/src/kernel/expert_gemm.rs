@@ -4,6 +4,10 @@
 //! plus costs per active expert, per row and per token of the batch (sorting, permutation).
 //! The structure was found on the AIConfigurator 0.12 tables of SGLang, vLLM and TensorRT-LLM.
 
+mod bound;
+
+pub(crate) use bound::Bound;
+
 use super::loads::{Cache, Statistics};
 use super::{Axis, Features, Group, Kernel, ln, parameter, smooth_max, weight_bytes};
 use crate::fit::Parameter;

@@ -4,8 +4,11 @@
 //! bytes), a [`Surface`] over two (attention over batch and length), an [`ExpertTimer`] evaluates
 //! the closed form of expert GEMMs on the real vector of rows.
 
+use std::f64::consts::{LN_2, LOG2_E};
+
 use super::Profile;
-use crate::kernel::{Axis, Features, Group, Machine, kernel, loads};
+use crate::kernel::expert_gemm::Bound;
+use crate::kernel::{Axis, Group, Machine, fast, loads};
 use crate::sample::{Family, Sample};
 use crate::table::{Answer, Source, Table};
 use crate::units::Nanos;
@@ -60,6 +63,18 @@ impl Curve {
         let low = self.times[index];
         let high = if share > 0.0 { self.times[index + 1] } else { low };
         nanos(f64::from(low + share * (high - low)))
+    }
+
+    /// Time at a coordinate between whole ones, which is linear there; `at` is at least 0.
+    #[must_use]
+    pub fn time_between(&self, at: f64) -> Nanos {
+        let whole = at as u64;
+        let (low, share) = (self.time(whole), at - whole as f64);
+        if share == 0.0 {
+            return low;
+        }
+        let high = self.time(whole + 1);
+        Nanos::ceil_from(low.0 as f64 * (1.0 - share) + high.0 as f64 * share)
     }
 }
 
@@ -116,17 +131,15 @@ impl Surface {
 }
 
 fn nanos(microseconds: f64) -> Nanos {
-    Nanos((microseconds * 1e3).ceil() as u64)
+    // Rounds up; `ceil` is a call into the library where the processor has no such instruction.
+    let whole = (microseconds * 1e3) as u64;
+    Nanos(whole + u64::from((whole as i64 as f64) < microseconds * 1e3))
 }
 
 /// Times of the routed experts of one rank, from the rows that each expert receives.
 #[derive(Clone, Debug)]
 pub struct ExpertTimer {
-    form: usize,
-    parameters: Vec<f64>,
-    features: Features,
-    topk: f64,
-    local: f64,
+    form: Bound,
     /// Residuals over the tokens of the batch, for balanced and for skewed loads.
     residuals: [Vec<f32>; 2],
     /// Expected relative error.
@@ -144,7 +157,8 @@ fn token_place(tokens: u64) -> (usize, f32) {
     let octave = tokens.ilog2() - TOKEN_OCTAVE.ilog2();
     let within = tokens - (TOKEN_OCTAVE << octave);
     let index = u64::from(octave) * TOKEN_OCTAVE + (within >> octave);
-    (index as usize, (within & ((1 << octave) - 1)) as f32 / (1_u64 << octave) as f32)
+    let inverse = f32::from_bits((127 - octave) << 23);
+    (index as usize, (within & ((1 << octave) - 1)) as i64 as f32 * inverse)
 }
 
 /// Hottest expert over the mean (as a logarithm) from which a load counts as skewed.
@@ -155,29 +169,26 @@ impl ExpertTimer {
     /// its top-k picks somewhere in the expert-parallel group. Under 100 ns for 9 experts.
     #[must_use]
     pub fn time(&self, tokens: u64, rows_per_expert: &[u32]) -> Nanos {
-        let statistics = loads::Statistics::of(rows_per_expert);
-        if statistics.active == 0.0 {
+        let (form, load) = self.form.time(tokens, rows_per_expert);
+        if load.active == 0 {
             return Nanos(0);
         }
-        let mut features = self.features;
-        features[0] = statistics.active;
-        features[1] = statistics.rows;
-        features[2] = statistics.tiles_16;
-        features[3] = statistics.tiles_64;
-        features[4] = statistics.tiles_128;
-        features[5] = tokens as f64;
-        features[6] = tokens as f64 * self.topk;
-        features[7] = f64::from(u8::from(tokens as f64 <= self.local));
-        let form = (kernel(Family::ExpertGemm).time)(self.form, &self.parameters, &features);
-        let mean = statistics.rows / rows_per_expert.len() as f64;
-        let skew = ((statistics.hottest / mean).ln() / SKEWED).clamp(0.0, 1.0);
+        let ratio =
+            f64::from(load.hottest) * rows_per_expert.len() as i64 as f64 / load.rows as i64 as f64;
+        let skew = (fast::log2(ratio) * (LN_2 / SKEWED)).clamp(0.0, 1.0);
         let (index, share) = token_place(tokens);
         let residual = |class: usize| {
             let curve = &self.residuals[class];
             f64::from(curve[index] + share * (curve[index + 1] - curve[index]))
         };
         let (balanced, skewed) = (residual(0), residual(1));
-        nanos(form * (balanced + skew * (skewed - balanced)).exp())
+        nanos(form * fast::exp2((balanced + skew * (skewed - balanced)) * LOG2_E))
+    }
+
+    /// The closed form alone, microseconds; what measurements add to it is left out.
+    #[must_use]
+    pub fn form_us(&self, tokens: u64, rows_per_expert: &[u32]) -> f64 {
+        self.form.time(tokens, rows_per_expert).0
     }
 }
 
@@ -233,12 +244,10 @@ impl Profile {
         };
         let answer = table.answer(&sample, self.machine, &mut cache);
         let source = answer.source.max(Source::Interpolated);
+        let (topk, local) = (f64::from(shape[2]), f64::from(shape[3]) / f64::from(shape[5]));
+        let form = Bound::new(table.form, &table.parameters, &features, topk, local);
         Some(ExpertTimer {
-            form: table.form,
-            parameters: table.parameters.clone(),
-            features,
-            topk: f64::from(shape[2]),
-            local: f64::from(shape[3]) / f64::from(shape[5]),
+            form,
             residuals: [curve(0.0), curve(1.0)],
             error: table.errors.expected(source),
             source,

@@ -97,8 +97,13 @@ fn surface(bencher: Bencher<'_, '_>) {
     batch(bencher, |index| surface.time(requests[index] + 1, contexts[index + BATCH]).0);
 }
 
+/// Exchanges that reach beyond one NVLink domain.
+fn between_nodes() -> impl Iterator<Item = &'static str> {
+    exchange::ALL.iter().map(|entry| entry.name).filter(|name| *name != "one-sided-nvlink")
+}
+
 /// Dispatch over 32 ranks, from the busiest ports.
-#[divan::bench(args = exchange::ALL.iter().map(|entry| entry.name).filter(|name| *name != "one-sided-nvlink"))]
+#[divan::bench(args = between_nodes())]
 fn exchange_of_32_ranks(bencher: Bencher<'_, '_>, name: &str) {
     let (profile, hardware) = (profile(), Hardware::from_spec("h200-sxm:4x8").unwrap());
     let model = &builtin::model("deepseek-v3").unwrap();

@@ -106,7 +106,8 @@ pub(crate) struct Plan {
 #[derive(Args)]
 pub(crate) struct Simulate {
     /// A scenario.toml that an earlier run wrote; repeats that run.
-    #[arg(conflicts_with_all = ["trace", "plan", "model", "cluster", "engine", "cost", "profile", "part"])]
+    #[arg(conflicts_with_all =
+        ["trace", "plan", "model", "cluster", "engine", "cost", "profile", "part"])]
     pub(crate) scenario: Option<PathBuf>,
     /// The routing trace.
     #[arg(long, required_unless_present = "scenario")]

@@ -67,6 +67,27 @@ pub(crate) fn costs(
     hardware: &Hardware,
     engine: &str,
 ) -> Result<Costs> {
+    let layout = Layout { tensor: 1, expert_tensor: 1, experts: hardware.ranks() };
+    costs_of(cost, profile, model, hardware, engine, layout)
+}
+
+/// Over how many ranks a model is divided.
+#[derive(Clone, Copy)]
+pub(crate) struct Layout {
+    pub(crate) tensor: u16,
+    pub(crate) expert_tensor: u16,
+    pub(crate) experts: u16,
+}
+
+/// The same on some other layout than experts over all ranks.
+pub(crate) fn costs_of(
+    cost: Option<&str>,
+    profile: Option<&str>,
+    model: &ModelShape,
+    hardware: &Hardware,
+    engine: &str,
+    layout: Layout,
+) -> Result<Costs> {
     let device = hardware.device();
     let shipped = builtin::profile_for(&device.name, engine).map(|preset| preset.name);
     let named = profile.or(shipped.filter(|_| cost.is_none_or(|cost| cost == "calibrated")));
@@ -77,9 +98,9 @@ pub(crate) fn costs(
     let setting = cost::Setting {
         model,
         device,
-        tensor_ranks: 1,
-        expert_tensor_ranks: 1,
-        expert_ranks: hardware.ranks(),
+        tensor_ranks: layout.tensor,
+        expert_tensor_ranks: layout.expert_tensor,
+        expert_ranks: layout.experts,
         profile: read.as_ref().map(|(_, file)| &file.profile),
     };
     let kernels = Kernels::new(entry, &setting)?;

@@ -24,6 +24,7 @@ const FAMILIES: &[Family] = &[
     ("algorithms", "how a placement is found (plan --algorithm)", || rows(algorithms::ALL)),
     ("costs", "how long a kernel takes (simulate --cost)", || rows(cost::ALL)),
     ("engines", "whose replica rule is simulated (simulate --engine)", || rows(engine::ALL)),
+    ("exchanges", "how long tokens take to their experts and back", || rows(cost::exchange::ALL)),
     ("exporters", "files that engines load (plan --engine)", || rows(export::ALL)),
     ("figures", "what a report draws", || rows(figures::ALL)),
     ("hardware", "kinds of GPU (--cluster PRESET:NODESxGPUS)", || rows(builtin::HARDWARE)),

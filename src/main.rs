@@ -64,7 +64,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Completions(arguments) => completions::run(arguments, output),
         Command::List(arguments) => list::run(arguments, output),
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),
-        Command::Profile(command) => profile::run(command, output),
+        Command::Profile(command) => profile::run(command, &cli.global, output),
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),
         Command::Report(arguments) => report::run(arguments, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),

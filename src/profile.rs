@@ -4,6 +4,7 @@ mod calibrate;
 mod check;
 mod import;
 mod show;
+mod tune;
 
 use std::io::BufReader;
 use std::path::Path;
@@ -13,17 +14,19 @@ use moecast_profiles::profile::Profile;
 use moecast_profiles::sample::{Samples, read_samples, write_samples};
 use serde_json::{Value, json};
 
+use crate::cli::Global;
 use crate::cli::profile::Command;
 use crate::files;
 use crate::output::{Measure, Output, Table};
 
-pub(crate) fn run(command: &Command, output: &Output) -> Result<()> {
+pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result<()> {
     match command {
         Command::Calibrate(arguments) => calibrate::run(arguments, output),
         Command::Check(arguments) => check::run(arguments, output),
         Command::Fit(arguments) => import::fit(arguments, output),
         Command::Import(arguments) => import::run(arguments, output),
         Command::Show(arguments) => show::run(arguments, output),
+        Command::Tune(arguments) => tune::run(arguments, global, output),
     }
 }
 

@@ -1,5 +1,7 @@
 //! `moecast simulate`: recorded forward passes with a plan and with the placements it replaces.
 
+mod steps;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -10,7 +12,6 @@ use moecast_profiles::hardware::Hardware;
 use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::seed::Seed;
 use moecast_reports::{Candidate, RunFile, TraceFacts};
-use moecast_sim::record::StepRecord;
 use moecast_sim::{Part, Placement, Run, Scenario, ScenarioFile, Setting};
 use moecast_traces::RoutingTrace;
 use moecast_traces::split::split;
@@ -345,36 +346,12 @@ fn write_run(
         ("scenario.toml".into(), toml::to_string(&scenario)?.into_bytes()),
     ];
     for (name, _, run) in results {
-        written.push((format!("steps-{name}.csv").into(), steps_csv(&run.steps)));
+        written.push((format!("steps-{name}.csv").into(), steps::steps_csv(&run.steps)));
     }
     for (name, bytes) in written {
         files::write_bytes(&out.join(name), &bytes)?;
     }
     Ok(())
-}
-
-fn steps_csv(steps: &[StepRecord]) -> Vec<u8> {
-    let mut text = String::from(
-        "step,tokens,time_ns,attention_ns,dense_ns,dispatch_ns,experts_ns,combine_ns,imbalance,\
-         bytes_local,bytes_domain,bytes_network\n",
-    );
-    for record in steps {
-        let parts = &record.parts;
-        let [local, domain, network] = record.bytes;
-        text += &format!(
-            "{},{},{},{},{},{},{},{},{},{local},{domain},{network}\n",
-            record.step,
-            record.tokens,
-            parts.total().0,
-            parts.attention.0,
-            parts.dense.0,
-            parts.dispatch.0,
-            parts.experts.0,
-            parts.combine.0,
-            record.imbalance,
-        );
-    }
-    text.into_bytes()
 }
 
 /// The placements side by side.

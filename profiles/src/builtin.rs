@@ -109,8 +109,26 @@ macro_rules! shipped_profile {
 
 /// Every shipped profile, alphabetical. Made by `moecast profile import aiconfigurator` from the
 /// tables of aiconfigurator-core 0.12.0 (Apache-2.0; see NOTICE).
-pub const PROFILES: &[ShippedProfile] =
-    &[shipped_profile!("h200-sxm-sglang", "H200 SXM under SGLang 0.5.14")];
+pub const PROFILES: &[ShippedProfile] = &[
+    shipped_profile!("a100-sxm-sglang", "A100 SXM under SGLang"),
+    shipped_profile!("a100-sxm-trtllm", "A100 SXM under TensorRT-LLM"),
+    shipped_profile!("a100-sxm-vllm", "A100 SXM under vLLM"),
+    shipped_profile!("b200-sglang", "B200 under SGLang"),
+    shipped_profile!("b200-trtllm", "B200 under TensorRT-LLM"),
+    shipped_profile!("b200-vllm", "B200 under vLLM"),
+    shipped_profile!("gb200-nvl72-sglang", "GB200 NVL72 under SGLang"),
+    shipped_profile!("gb200-nvl72-trtllm", "GB200 NVL72 under TensorRT-LLM"),
+    shipped_profile!("gb200-nvl72-vllm", "GB200 NVL72 under vLLM"),
+    shipped_profile!("h100-sxm-sglang", "H100 SXM under SGLang"),
+    shipped_profile!("h100-sxm-trtllm", "H100 SXM under TensorRT-LLM"),
+    shipped_profile!("h100-sxm-vllm", "H100 SXM under vLLM"),
+    shipped_profile!("h200-sxm-sglang", "H200 SXM under SGLang"),
+    shipped_profile!("h200-sxm-trtllm", "H200 SXM under TensorRT-LLM"),
+    shipped_profile!("h200-sxm-vllm", "H200 SXM under vLLM"),
+    shipped_profile!("l40s-sglang", "L40S under SGLang"),
+    shipped_profile!("l40s-trtllm", "L40S under TensorRT-LLM"),
+    shipped_profile!("l40s-vllm", "L40S under vLLM"),
+];
 
 /// The profile of preset `name`.
 ///

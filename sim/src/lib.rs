@@ -9,6 +9,7 @@ pub mod placement;
 pub mod record;
 mod run;
 pub mod scenario;
+pub mod steady;
 mod step;
 
 pub use error::{Error, Result};

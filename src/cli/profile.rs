@@ -16,9 +16,12 @@ pub(crate) enum Command {
     Import(Import),
     /// Show what a profile holds, and how far off it was on points held out.
     Show(Show),
+    /// Fit the constants of a deployment (host time, offsets, factors) to measured runs.
+    Tune(Tune),
 }
 
 #[derive(Args)]
+#[command(disable_version_flag = true)]
 pub(crate) struct Import {
     /// What the source is; `moecast list kernel-tables` names them.
     pub(crate) format: String,
@@ -93,4 +96,18 @@ pub(crate) struct Calibrate {
     /// Measure again what the samples file already holds.
     #[arg(long)]
     pub(crate) afresh: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct Tune {
+    /// CSV of measured runs: model, gpu, tp, ep, isl, osl, concurrency, backend, ttft_ms, tpot_ms
+    /// and more.
+    #[arg(long)]
+    pub(crate) runs: PathBuf,
+    /// Profile of measured kernels [default: the shipped one of each run's GPU and engine].
+    #[arg(long)]
+    pub(crate) profile: Option<String>,
+    /// The calibration records to write.
+    #[arg(short, long)]
+    pub(crate) output: PathBuf,
 }

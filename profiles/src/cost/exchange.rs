@@ -134,7 +134,7 @@ fn by_nodes(figures: [f64; 4], nodes: u16) -> f64 {
 
 /// One line for either way.
 fn known(by: &str, source: Source, error: f64) -> Vec<Known> {
-    let line = |way: Way| Known { kernel: way.name(), by: by.to_owned(), source, error };
+    let line = |way: Way| Known { kernel: way.name().to_owned(), by: by.to_owned(), source, error };
     Way::ALL.map(line).to_vec()
 }
 

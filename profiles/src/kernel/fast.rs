@@ -1,4 +1,5 @@
-//! Logarithm, exponential and smooth maximum for hot paths: short series instead of the library's last bit.
+//! Logarithm, exponential and smooth maximum for hot paths: short series instead of the
+//! library's last bit.
 //!
 //! They are within 1e-6 of the exact ones, which is nothing beside the 0.4% steps of stored
 //! residuals, and take a few nanoseconds. Portable: additions and multiplications only.

@@ -188,9 +188,8 @@ fn pack(table: &Table) -> Vec<u8> {
     low.chain(high).chain(bits).collect()
 }
 
-/// A table from its description and the front of `rest`; or what is wrong.
-fn unpack(file: TableFile, rest: &mut &[u8]) -> std::result::Result<Table, String> {
-    let family = Family::find(&file.family).map_err(|error| error.to_string())?;
+/// Whether a table's description is one that forms and grids can be asked for; its form.
+fn check(file: &TableFile, family: Family) -> std::result::Result<usize, String> {
     let kernel = kernel(family);
     let form = kernel.forms.iter().position(|form| *form == file.form);
     let form = form.ok_or_else(|| format!("no closed form `{}`", file.form))?;
@@ -219,6 +218,13 @@ fn unpack(file: TableFile, rest: &mut &[u8]) -> std::result::Result<Table, Strin
     {
         return Err(format!("axes that are not {} ascending lists", kernel.axes.len()));
     }
+    Ok(form)
+}
+
+/// A table from its description and the front of `rest`; or what is wrong.
+fn unpack(file: TableFile, rest: &mut &[u8]) -> std::result::Result<Table, String> {
+    let family = Family::find(&file.family).map_err(|error| error.to_string())?;
+    let form = check(&file, family)?;
     let cells = file
         .axes
         .iter()

@@ -96,7 +96,7 @@ impl Collective {
                 (by, Source::Extrapolated, 0.2)
             }
         };
-        Known { kernel: way.name(), by: by.to_owned(), source, error }
+        Known { kernel: way.name().to_owned(), by: by.to_owned(), source, error }
     }
 }
 

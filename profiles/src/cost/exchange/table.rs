@@ -49,7 +49,7 @@ impl Tables {
             let curve = measured(profile, way, variant, setting)?;
             let source = &profile.provenance;
             known.push(Known {
-                kernel: way.name(),
+                kernel: way.name().to_owned(),
                 by: format!("table {variant} of {}, by the busiest port", source.system),
                 source: curve.source,
                 error: curve.error,

@@ -76,7 +76,7 @@ fn deepep_low_latency_on_h200_by_the_closed_form() {
 #[test]
 fn deepep_on_h200_by_the_tables_of_a_profile() {
     // Between nodes the shipped profile holds the published table; within one it holds a newer
-    // measurement, 6 to 20% faster. Even traffic gives back what was measured.
+    // measurement, up to 20% faster. Even traffic gives back what was measured.
     let profile = builtin::profile("h200-sxm-sglang").unwrap();
     let cells = H200_LOW_LATENCY.into_iter().skip(1).flat_map(|(nodes, rows)| {
         let profile = &profile;

@@ -107,7 +107,7 @@ fn libraries_do_not_touch_the_world() {
             let code = text.split("#[cfg(test)]").next().unwrap_or("");
             // The microbenchmarks are there to read the clock, and touch nothing else.
             let times = path.starts_with("profiles/src/measure");
-            for word in worldly.iter().filter(|word| !tests && !(times && **word == "Instant::now"))
+            for word in worldly.iter().filter(|word| !(tests || times && **word == "Instant::now"))
             {
                 assert!(!code.contains(word), "{} uses {word}", path.display());
             }

@@ -112,7 +112,7 @@ fn every_model_says_how_it_is_known() {
             let types = [DataType::Fp8, DataType::Bf16];
             let model = build_with(entry.name, &hardware, types, profile).unwrap();
             let known = model.known();
-            let kernels: Vec<&str> = known.iter().map(|known| known.kernel).collect();
+            let kernels: Vec<&str> = known.iter().map(|known| known.kernel.as_str()).collect();
             assert_eq!(kernels, ["dispatch", "combine"], "{}", entry.name);
             for known in known {
                 assert!((0.0..=1.0).contains(&known.error) && !known.by.is_empty(), "{known:?}");

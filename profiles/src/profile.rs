@@ -6,6 +6,8 @@
 mod bound;
 mod check;
 mod file;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 

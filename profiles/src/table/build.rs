@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fill::Grid;
 use super::{ErrorSummary, Errors, QUANTUM, Table, nearest};
 use crate::fit::{Fit, fit};
-use crate::kernel::{Features, Group, Kernel, Machine, kernel, loads};
+use crate::kernel::{Axis, Features, Group, Kernel, Machine, kernel, loads};
 use crate::sample::{Family, Sample};
 
 /// Rows that forms are chosen on, refined on, and refitted on without a model.
@@ -203,25 +203,32 @@ impl<'a> Rows<'a> {
         self.axes.iter().map(Vec::len).product()
     }
 
-    /// Shapes far slower than the table as a whole.
+    /// Shapes of which some class of loads is far slower than the table as a whole.
     fn odd(&self, fitted: &Fitted, rows: &[usize]) -> Vec<bool> {
-        let mut by_shape: Vec<Vec<f64>> = vec![Vec::new(); self.shapes.len()];
+        let classes = match self.kernel.axes {
+            [Axis::Class(_), ..] => self.axes[0].len(),
+            _ => 1,
+        };
+        let series_cells = self.cells_per_shape() / classes;
+        let mut by_series: Vec<Vec<f64>> = vec![Vec::new(); self.shapes.len() * classes];
         let mut all = Vec::with_capacity(rows.len());
         for &row in rows {
             let residual = self.residual(fitted, row);
-            by_shape[self.cells[row] / self.cells_per_shape()].push(residual);
+            by_series[self.cells[row] / series_cells].push(residual);
             all.push(residual);
         }
         let middle = median(&mut all).unwrap_or(0.0);
-        by_shape
-            .iter_mut()
-            .map(|residuals| median(residuals).is_some_and(|own| own > middle + ODD))
+        by_series
+            .chunks_mut(classes)
+            .map(|series| {
+                series.iter_mut().filter_map(|own| median(own)).any(|own| own > middle + ODD)
+            })
             .collect()
     }
 
     /// Residuals of `rows` on the grid, those of one cell averaged.
     fn grid(&self, fitted: &Fitted, rows: &[usize], odd: &[bool]) -> Grid {
-        let mut grid = Grid::new(self.kernel, &self.shapes, &self.axes, &|shape| !odd[shape]);
+        let mut grid = Grid::new(self.kernel, &self.shapes, &self.axes, odd);
         let mut sums = vec![(0.0, 0_u32); grid.values.len()];
         for &row in rows {
             let (sum, count) = &mut sums[self.cells[row]];

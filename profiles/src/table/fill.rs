@@ -25,6 +25,8 @@ pub(super) struct Grid {
     pub(super) cells: usize,
     /// For every shape the nearest others.
     neighbours: Vec<Vec<(usize, f64)>>,
+    /// Shapes out of line with their like.
+    odd: Vec<bool>,
     /// Residuals `[shapes x axes...]`.
     pub(super) values: Vec<f64>,
 }
@@ -34,7 +36,7 @@ impl Grid {
         kernel: &Kernel,
         shapes: &[Vec<u32>],
         axes: &[Vec<u64>],
-        may_speak: &dyn Fn(usize) -> bool,
+        odd: &[bool],
     ) -> Self {
         let coordinate = |(axis, values): (&Axis, &Vec<u64>)| {
             values.iter().map(|value| axis.coordinate(*value)).collect()
@@ -47,17 +49,24 @@ impl Grid {
         let cells = axes.iter().map(Vec::len).product();
         let places: Vec<_> = shapes.iter().map(|shape| (kernel.place)(shape)).collect();
         let neighbours = (0..shapes.len())
-            .map(|own| nearest(places[own], &places, &|other| other != own && may_speak(other)))
+            .map(|own| match odd[own] {
+                false => nearest(places[own], &places, &|other| other != own && !odd[other]),
+                true => Vec::new(),
+            })
             .collect();
         let values = vec![f64::NAN; shapes.len() * cells];
-        Self { coordinates, strides, cells, neighbours, values }
+        Self { coordinates, strides, cells, neighbours, odd: odd.to_vec(), values }
     }
 
     /// Estimates of the cell from everything but itself; not a number where there is none.
     fn estimates(&self, cell: usize) -> [f64; KINDS] {
         let mut found = [f64::NAN; KINDS];
         let (shape, inner) = (cell / self.cells, cell % self.cells);
-        for (axis, coordinates) in self.coordinates.iter().enumerate() {
+        // An odd shape is like no other, and one class of its loads may be odd alone: only its
+        // own curve speaks.
+        let alone = self.odd[shape];
+        let first = if alone { self.coordinates.len() - 1 } else { 0 };
+        for (axis, coordinates) in self.coordinates.iter().enumerate().skip(first) {
             let stride = self.strides[axis];
             let index = inner / stride % coordinates.len();
             let known = |step: usize| Some(self.values[step]).filter(|value| value.is_finite());

@@ -12,6 +12,9 @@ use crate::cli::profile::Check;
 use crate::output::{Output, Table, show_micros};
 use crate::{facts, files};
 
+/// Worst points that are shown.
+const WORST_SHOWN: usize = 12;
+
 pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
     if let Some(figure) = &arguments.figure {
         files::apart(figure, [&arguments.against])?;
@@ -98,19 +101,23 @@ fn fields(sample: &Sample) -> String {
     all.join(", ")
 }
 
+/// The worst points of all kernels, worst first.
 fn worst(found: &[Checked]) -> Table {
     let mut table = Table::new(&["kernel", "variant", "at", "measured", "profile", "error"]);
-    for checked in found {
-        for point in checked.worst.iter().take(2) {
-            table.row([
-                checked.family.name().to_owned(),
-                checked.variant.clone(),
-                fields(&point.sample),
-                show_micros(point.sample.time_us),
-                show_micros(point.answer_us),
-                format!("{:+.0}%", point.error() * 100.0),
-            ]);
-        }
+    let mut points: Vec<_> = found
+        .iter()
+        .flat_map(|checked| checked.worst.iter().map(move |point| (checked, point)))
+        .collect();
+    points.sort_by(|a, b| b.1.error().abs().total_cmp(&a.1.error().abs()));
+    for (checked, point) in points.into_iter().take(WORST_SHOWN) {
+        table.row([
+            checked.family.name().to_owned(),
+            checked.variant.clone(),
+            fields(&point.sample),
+            show_micros(point.sample.time_us),
+            show_micros(point.answer_us),
+            format!("{:+.1}%", point.error() * 100.0),
+        ]);
     }
     table
 }

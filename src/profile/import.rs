@@ -61,6 +61,6 @@ pub(super) fn write(samples: &Samples, path: &Path, output: &Output) -> Result<(
     output.table(&super::summary(&profile))?;
     output.note("")?;
     output.remarks(&profile.flags)?;
-    let (count, kilobytes) = (samples.samples.len(), bytes.len() / 1000);
+    let (count, kilobytes) = (samples.samples.len(), bytes.len().div_ceil(1000));
     output.line(&format!("{}: {count} samples in {kilobytes} kB", path.display()))
 }

@@ -267,3 +267,23 @@ fn tensor_parallel_ranks_share_the_work_and_pay_for_it() {
     }
     assert!(shape.sharded(7).is_err());
 }
+
+/// vLLM's table of block-scaled products was measured launch by launch: 82 us a product however
+/// small. A decode pass in a captured graph does not wait for that.
+#[test]
+fn launches_of_uncaptured_tables_are_left_out_and_said() {
+    let (shape, device) = (builtin::model("deepseek-v3").unwrap(), device());
+    let profile = builtin::profile("h200-sxm-vllm").unwrap();
+    let setting = Setting {
+        model: &shape,
+        device: &device,
+        tensor_ranks: 8,
+        expert_tensor_ranks: 8,
+        expert_ranks: 1,
+        profile: Some(&profile),
+    };
+    let cost = Kernels::new(find("calibrated").unwrap(), &setting).unwrap().model;
+    let dense = cost.dense_layer(1);
+    assert!(dense < Nanos(40_000), "a dense layer of one token takes {dense}");
+    assert!(cost.known().iter().any(|known| known.by.contains("launches left out")));
+}

@@ -15,6 +15,8 @@ const GATED: u32 = 3;
 
 pub(super) struct Chooser<'a> {
     profile: &'a Profile,
+    /// Variants whose launches were left out.
+    captured: Vec<String>,
     model: &'a ModelShape,
     pub(super) known: Vec<Known>,
 }
@@ -29,8 +31,8 @@ fn names(data_type: DataType) -> &'static [&'static str] {
 }
 
 impl<'a> Chooser<'a> {
-    pub(super) fn new(profile: &'a Profile, model: &'a ModelShape) -> Self {
-        Self { profile, model, known: Vec::new() }
+    pub(super) fn new(profile: &'a Profile, captured: Vec<String>, model: &'a ModelShape) -> Self {
+        Self { profile, captured, model, known: Vec::new() }
     }
 
     /// The best variant of `family` whose types begin with one of `types`.
@@ -61,7 +63,10 @@ impl<'a> Chooser<'a> {
     fn note(&mut self, kernel: &str, by: Option<&str>, source: Source, error: f64) {
         let by = by.map_or_else(
             || "roofline: the profile has no such table".to_owned(),
-            |variant| format!("table {variant}"),
+            |variant| match self.captured.iter().any(|captured| captured == variant) {
+                true => format!("table {variant}, its launches left out"),
+                false => format!("table {variant}"),
+            },
         );
         let known = Known { kernel: kernel.to_owned(), by, source, error };
         if !self.known.contains(&known) {

@@ -128,8 +128,8 @@ mod tests {
 
     #[test]
     fn another_version_is_refused() {
-        let run = RunFile { version: 2, ..small() };
-        assert_eq!(message(&run), "run.json: key `version`: 2; expected 1");
+        let run = RunFile { version: 3, ..small() };
+        assert_eq!(message(&run), "run.json: key `version`: 3; expected 2");
     }
 
     #[test]

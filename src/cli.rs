@@ -58,6 +58,15 @@ pub(crate) enum Command {
     /// Import, measure, show, cut, join and export recordings of expert routing.
     #[command(subcommand)]
     Trace(trace::Command),
+    /// Simulate published measurements and say how far off the predictions are.
+    Validate(Validate),
+}
+
+#[derive(Args)]
+pub(crate) struct Validate {
+    /// CSV of measured runs, as `moecast profile tune` reads them.
+    #[arg(long)]
+    pub(crate) runs: PathBuf,
 }
 
 #[derive(Args)]

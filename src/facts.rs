@@ -1,7 +1,9 @@
 //! Names on the command line become facts: models, traces, digests.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use moecast_profiles::builtin;
@@ -28,12 +30,25 @@ pub(crate) fn model(name: &str) -> Result<ModelShape> {
 
 /// A profile of measured kernels and the digest of its bytes.
 pub(crate) struct ProfileFile {
-    pub(crate) profile: Profile,
+    pub(crate) profile: Arc<Profile>,
     pub(crate) sha256: String,
 }
 
-/// A shipped profile by name, or the file at a path.
-pub(crate) fn profile(name: &str) -> Result<ProfileFile> {
+/// Profiles that were read, by name: deployments of a study or a validation share them.
+static READ: Mutex<BTreeMap<String, Arc<ProfileFile>>> = Mutex::new(BTreeMap::new());
+
+/// A shipped profile by name, or the file at a path; read once.
+pub(crate) fn profile(name: &str) -> Result<Arc<ProfileFile>> {
+    let mut read = READ.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = read.get(name) {
+        return Ok(Arc::clone(known));
+    }
+    let file = Arc::new(read_profile(name)?);
+    read.insert(name.to_owned(), Arc::clone(&file));
+    Ok(file)
+}
+
+fn read_profile(name: &str) -> Result<ProfileFile> {
     let bytes = if is_path(name) {
         files::read_small(Path::new(name), PROFILE_BYTES_MAX)?
     } else {
@@ -42,7 +57,7 @@ pub(crate) fn profile(name: &str) -> Result<ProfileFile> {
         preset.bytes.to_vec()
     };
     let sha256 = moecast_profiles::profile::digest(&bytes);
-    Ok(ProfileFile { profile: Profile::read(&bytes, name)?, sha256 })
+    Ok(ProfileFile { profile: Arc::new(Profile::read(&bytes, name)?), sha256 })
 }
 
 /// Whether a profile's name is that of a file.
@@ -56,6 +71,8 @@ pub(crate) struct Costs {
     pub(crate) kernels: Kernels,
     pub(crate) entry: &'static str,
     pub(crate) profile: Option<(String, String)>,
+    /// What was read of it.
+    pub(crate) read: Option<Arc<Profile>>,
 }
 
 /// The costs called `cost` of `model` on `hardware`; without a name, measured kernels where a
@@ -101,11 +118,12 @@ pub(crate) fn costs_of(
         tensor_ranks: layout.tensor,
         expert_tensor_ranks: layout.expert_tensor,
         expert_ranks: layout.experts,
-        profile: read.as_ref().map(|(_, file)| &file.profile),
+        profile: read.as_ref().map(|(_, file)| file.profile.as_ref()),
     };
     let kernels = Kernels::new(entry, &setting)?;
-    let profile = read.map(|(name, file)| (name.to_owned(), file.sha256));
-    Ok(Costs { kernels, entry: entry.name, profile })
+    let profile = read.as_ref().map(|(name, file)| ((*name).to_owned(), file.sha256.clone()));
+    let read = read.map(|(_, file)| Arc::clone(&file.profile));
+    Ok(Costs { kernels, entry: entry.name, profile, read })
 }
 
 /// A trace and the digest of its file.

@@ -5,9 +5,11 @@
 
 mod cli;
 mod completions;
+mod deployment;
 mod facts;
 mod files;
 mod list;
+mod measured;
 mod output;
 mod plan;
 mod profile;
@@ -15,6 +17,7 @@ mod quickstart;
 mod report;
 mod simulate;
 mod trace;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -69,5 +72,6 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Report(arguments) => report::run(arguments, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
         Command::Trace(command) => trace::run(command, &cli.global, output),
+        Command::Validate(arguments) => validate::run(arguments, &cli.global, output),
     }
 }

@@ -89,6 +89,16 @@ pub struct Attended {
     pub cached: u64,
 }
 
+impl Attended {
+    /// With the work of others beside it.
+    pub fn add(&mut self, more: &Self) {
+        self.requests += more.requests;
+        self.tokens += more.tokens;
+        self.attended += more.attended;
+        self.cached += more.cached;
+    }
+}
+
 impl AttentionBatch {
     /// All new tokens.
     #[must_use]

@@ -246,6 +246,12 @@ impl Hardware {
         self.nodes * self.gpus_per_node
     }
 
+    /// GPUs of every node.
+    #[must_use]
+    pub fn gpus_per_node(&self) -> u16 {
+        self.gpus_per_node
+    }
+
     /// The node of `rank`: ranks are numbered node by node.
     #[must_use]
     pub fn node_of(&self, rank: Rank) -> u16 {

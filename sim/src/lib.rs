@@ -5,10 +5,12 @@
 mod deal;
 pub mod dispatch;
 mod error;
+pub mod event;
 pub mod placement;
 pub mod record;
 mod run;
 pub mod scenario;
+pub mod serving;
 pub mod steady;
 mod step;
 

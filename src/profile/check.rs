@@ -19,7 +19,8 @@ pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
     if let Some(figure) = &arguments.figure {
         files::apart(figure, [&arguments.against])?;
     }
-    let profile = facts::profile(&arguments.profile)?.profile;
+    let file = facts::profile(&arguments.profile)?;
+    let profile = file.profile.as_ref();
     let samples = super::samples(&arguments.against)?;
     let found = profile.check(&samples.samples);
     let answered: u64 = found.iter().map(|checked| checked.errors.points).sum();

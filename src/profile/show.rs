@@ -7,7 +7,8 @@ use crate::facts;
 use crate::output::Output;
 
 pub(crate) fn run(arguments: &Show, output: &Output) -> Result<()> {
-    let profile = facts::profile(&arguments.profile)?.profile;
+    let file = facts::profile(&arguments.profile)?;
+    let profile = file.profile.as_ref();
     if output.wants_json() {
         output.json(&super::facts(&profile))?;
         return Ok(());

@@ -20,6 +20,7 @@ use std::sync::Arc;
 pub use traffic::{Copies, Port, Ports, Traffic};
 
 use super::Known;
+use crate::engine::Backend;
 use crate::hardware::{Hardware, LinkClass};
 use crate::model::{DataType, ModelShape};
 use crate::profile::Profile;
@@ -159,6 +160,22 @@ pub const ALL: &[Entry] = &[
     one_sided::ENTRY,
     ports::ENTRY,
 ];
+
+/// What models the exchanges of an engine that uses `backend`; ports at the datasheet's bandwidth
+/// where nobody measured.
+#[must_use]
+pub fn of_backend(backend: Backend) -> &'static Entry {
+    match backend {
+        Backend::AllgatherReduceScatter => &nccl::GATHER,
+        Backend::DeepepLowLatency => &low_latency::ENTRY,
+        Backend::DeepepNormal => &normal::ENTRY,
+        Backend::Nccl => &nccl::ALL_TO_ALL,
+        Backend::OneSidedNvlink => &one_sided::ENTRY,
+        Backend::CustomAllReduce | Backend::Hccl | Backend::HostCopy | Backend::Mc2 => {
+            &ports::ENTRY
+        }
+    }
+}
 
 /// Finds an exchange model by name.
 ///

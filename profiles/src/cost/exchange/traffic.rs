@@ -98,6 +98,26 @@ impl Flow {
     }
 }
 
+impl Traffic {
+    /// As if there were `factor` times as many tokens that choose alike.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        let count = |copies: u64| (copies as f64 * factor).round() as u64;
+        let port = |port: Port| Port { busiest: count(port.busiest), total: count(port.total) };
+        let ports = |ports: Ports| Ports {
+            local: count(ports.local),
+            domain: port(ports.domain),
+            network: port(ports.network),
+        };
+        Self {
+            tokens_most: count(self.tokens_most),
+            per_pick: ports(self.per_pick),
+            per_rank: ports(self.per_rank),
+            per_node: ports(self.per_node),
+        }
+    }
+}
+
 impl Copies {
     /// For `ranks` ranks, `gpus_per_node` of which share a node, numbered node by node.
     #[must_use]

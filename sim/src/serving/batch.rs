@@ -1,0 +1,302 @@
+//! Which requests share the next pass of a data-parallel rank: the engines' own schedulers.
+//!
+//! vLLM: one budget of tokens, running requests first, then chunks of prompts beside them; the
+//! youngest is preempted when the cache is full. SGLang: passes of prompts alone go first; a
+//! request is admitted when the cache has room for its prompt and an estimated share of what is
+//! still to be generated, an estimate that shrinks while nothing goes wrong. TensorRT-LLM: whole
+//! prompts join the running requests; a request is admitted when the cache has room to its very
+//! end, so nothing is preempted.
+
+use std::collections::VecDeque;
+
+use moecast_profiles::engine::Scheduler;
+
+use super::kv::KvPool;
+use super::sequence::{Key, Sequence, Sequences};
+use super::service::Preemption;
+
+/// SGLang's estimate of the share of an answer that is still to come: from, to, and the steps
+/// between (schedule policy defaults: 0.7, 0.14 of that, 600).
+const RESERVE_START: f64 = 0.7;
+const RESERVE_END: f64 = 0.098;
+const RESERVE_STEPS: f64 = 600.0;
+
+/// What a scheduler goes by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) scheduler: Scheduler,
+    pub(crate) step_tokens_max: u32,
+    pub(crate) sequences_max: u32,
+    /// Tokens of a generating request in a pass: 1, and drafts to be checked.
+    pub(crate) tokens_per_decode: u32,
+    pub(crate) preemption: Preemption,
+    /// What windowed layers hold of a request, in tokens.
+    pub(crate) kv_tokens_per_request: u32,
+}
+
+/// One request's part of a pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    pub(crate) key: Key,
+    /// Tokens in the cache before the pass.
+    pub(crate) before: u32,
+    pub(crate) tokens: u32,
+    pub(crate) decodes: bool,
+}
+
+/// The part of one data-parallel rank in a pass.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) works: Vec<Work>,
+    /// Tokens whose cache is copied to or from the host.
+    pub(crate) swapped_tokens: u64,
+}
+
+/// Requests of one data-parallel rank.
+pub(crate) struct Group {
+    pub(crate) kv: KvPool,
+    pub(crate) waiting: VecDeque<Key>,
+    /// In the order of admission.
+    pub(crate) running: Vec<Key>,
+    reserve: f64,
+}
+
+impl Group {
+    pub(crate) fn new(kv: KvPool) -> Self {
+        Self { kv, waiting: VecDeque::new(), running: Vec::new(), reserve: RESERVE_START }
+    }
+
+    /// Requests here.
+    pub(crate) fn requests(&self) -> usize {
+        self.waiting.len() + self.running.len()
+    }
+
+    /// A pass of prompts alone, where the scheduler has such passes.
+    pub(crate) fn prompts(&mut self, policy: &Policy, all: &mut Sequences, lane: u16) -> Batch {
+        let mut batch = Batch::default();
+        if policy.scheduler != Scheduler::PrefillFirst {
+            return batch;
+        }
+        let mut budget = policy.step_tokens_max;
+        for index in 0..self.running.len() {
+            let key = self.running[index];
+            let sequence = all.get_mut(key);
+            if sequence.lane == lane && !sequence.decodes() && budget > 0 {
+                let tokens = sequence.unread().min(budget);
+                if self.grow(sequence, tokens, policy) {
+                    batch.push(key, sequence, tokens);
+                    budget -= tokens;
+                }
+            }
+        }
+        self.admit(policy, all, lane, &mut budget, &mut batch);
+        batch
+    }
+
+    /// A pass of running requests, and of prompts beside them where the scheduler mixes them.
+    pub(crate) fn mixed(&mut self, policy: &Policy, all: &mut Sequences, lane: u16) -> Batch {
+        let mut batch = Batch::default();
+        let mut budget = match policy.scheduler {
+            // Nothing limits a pass that only generates.
+            Scheduler::PrefillFirst => u32::MAX,
+            _ => policy.step_tokens_max,
+        };
+        let mut preempted = false;
+        let mut index = 0;
+        while index < self.running.len() {
+            let key = self.running[index];
+            let sequence = all.get_mut(key);
+            index += 1;
+            let tokens = match sequence.decodes() {
+                true => policy.tokens_per_decode,
+                false => sequence.unread().min(budget),
+            };
+            let own = sequence.lane == lane;
+            if !own || tokens == 0 || tokens > budget {
+                continue;
+            }
+            if policy.scheduler == Scheduler::PrefillFirst && !sequence.decodes() {
+                continue;
+            }
+            let mut fits = self.grow(sequence, tokens, policy);
+            while !fits {
+                preempted = true;
+                let victim = self.youngest(all, lane, index);
+                self.preempt(victim.unwrap_or(key), policy, all, &mut batch);
+                if victim.is_none() {
+                    index -= 1;
+                    break;
+                }
+                fits = self.grow(all.get_mut(key), tokens, policy);
+            }
+            if fits {
+                batch.push(key, all.get(key), tokens);
+                budget -= tokens;
+            }
+        }
+        if preempted {
+            self.reserve = RESERVE_START;
+        } else if policy.scheduler != Scheduler::PrefillFirst {
+            self.admit(policy, all, lane, &mut budget, &mut batch);
+        } else if !batch.works.is_empty() {
+            let step = (RESERVE_START - RESERVE_END) / RESERVE_STEPS;
+            self.reserve = (self.reserve - step).max(RESERVE_END);
+        }
+        batch
+    }
+
+    /// Takes waiting requests in, first come first served, while budget and cache last.
+    fn admit(
+        &mut self,
+        policy: &Policy,
+        all: &mut Sequences,
+        lane: u16,
+        budget: &mut u32,
+        batch: &mut Batch,
+    ) {
+        while *budget > 0 && self.running.len() < policy.sequences_max as usize {
+            let Some(&key) = self.waiting.front() else { return };
+            let reserved = match policy.scheduler {
+                Scheduler::PrefillFirst => self.reserved(all, policy),
+                _ => 0,
+            };
+            let Some(tokens) = self.start(all.get_mut(key), *budget, reserved, policy) else {
+                return;
+            };
+            self.waiting.pop_front();
+            let sequence = all.get_mut(key);
+            sequence.lane = lane;
+            self.running.push(key);
+            if sequence.stored > 0 {
+                if policy.preemption == Preemption::Swap && sequence.preemptions > 0 {
+                    batch.swapped_tokens += u64::from(sequence.stored);
+                }
+                sequence.stored = 0;
+            }
+            if tokens > 0 {
+                batch.push(key, sequence, tokens);
+                *budget -= tokens;
+            }
+        }
+    }
+
+    /// Blocks for what running requests are expected to generate.
+    fn reserved(&self, all: &Sequences, policy: &Policy) -> u64 {
+        let tokens: f64 = self
+            .running
+            .iter()
+            .map(|key| {
+                let sequence = all.get(*key);
+                f64::from(sequence.output - sequence.generated) * self.reserve
+                    + f64::from(policy.kv_tokens_per_request)
+            })
+            .sum();
+        self.kv.blocks_of(tokens as u32)
+    }
+
+    /// Blocks that `tokens` tokens of a request need beyond those that it has.
+    fn missing(&self, sequence: &Sequence, tokens: u32, policy: &Policy) -> u64 {
+        let whole = self.kv.blocks_of(tokens.saturating_add(policy.kv_tokens_per_request));
+        let shared = self.kv.blocks_of(sequence.held as u32 * self.kv.prefix_tokens());
+        whole.saturating_sub(shared + sequence.blocks)
+    }
+
+    /// Makes room for `tokens` more tokens of a running request.
+    fn grow(&mut self, sequence: &mut Sequence, tokens: u32, policy: &Policy) -> bool {
+        let missing = self.missing(sequence, sequence.kv_tokens + tokens, policy);
+        let fits = missing == 0 || self.kv.take(missing);
+        if fits {
+            sequence.blocks += missing;
+        }
+        fits
+    }
+
+    /// Takes a waiting request's blocks; answers how many tokens it works on in this pass.
+    fn start(
+        &mut self,
+        sequence: &mut Sequence,
+        budget: u32,
+        reserved: u64,
+        policy: &Policy,
+    ) -> Option<u32> {
+        let here = if sequence.stored > 0 { 0 } else { self.kv.matched(sequence.prefix) };
+        let found = here as u32 * self.kv.prefix_tokens();
+        // The last token of a prompt is always read: it makes the next one.
+        let before = found.min(sequence.target - 1).max(sequence.stored);
+        let unread = sequence.target.saturating_sub(before);
+        let whole_prompts = policy.scheduler == Scheduler::InFlightBatching;
+        if whole_prompts && unread > budget && budget < policy.step_tokens_max {
+            return None;
+        }
+        let tokens = unread.min(budget);
+        self.kv.hold(&sequence.prefix[..here]);
+        sequence.held = here;
+        let room = match policy.scheduler {
+            Scheduler::InFlightBatching => sequence.input + sequence.output,
+            Scheduler::PrefillFirst => sequence.target,
+            Scheduler::MixedChunkedPrefill | Scheduler::Slots => before + tokens.max(1),
+        };
+        let missing = self.missing(sequence, room, policy);
+        if missing + reserved > self.kv.available() || !self.kv.take(missing) {
+            self.kv.release(&sequence.prefix[..here]);
+            sequence.held = 0;
+            return None;
+        }
+        sequence.blocks += missing;
+        sequence.kv_tokens = before;
+        if sequence.started.is_none() {
+            sequence.cached_tokens = before;
+        }
+        Some(tokens)
+    }
+
+    /// The request of `lane` that was admitted last, among those that are not in the pass yet.
+    fn youngest(&self, all: &Sequences, lane: u16, from: usize) -> Option<Key> {
+        let mut rest = self.running[from..].iter().rev();
+        rest.find(|key| all.get(**key).lane == lane).copied()
+    }
+
+    fn preempt(&mut self, key: Key, policy: &Policy, all: &mut Sequences, batch: &mut Batch) {
+        let sequence = all.get_mut(key);
+        self.free(sequence);
+        sequence.preemptions += 1;
+        match policy.preemption {
+            Preemption::Recompute => sequence.target = sequence.input + sequence.generated,
+            Preemption::Swap => {
+                sequence.stored = sequence.kv_tokens;
+                batch.swapped_tokens += u64::from(sequence.kv_tokens);
+            }
+        }
+        sequence.kv_tokens = 0;
+        self.running.retain(|other| *other != key);
+        self.waiting.push_front(key);
+    }
+
+    /// Gives back all that a request holds.
+    pub(crate) fn free(&mut self, sequence: &mut Sequence) {
+        self.kv.give(sequence.blocks);
+        self.kv.release(&sequence.prefix[..sequence.held]);
+        sequence.blocks = 0;
+        sequence.held = 0;
+    }
+
+    /// A request that has finished, or moved on, leaves.
+    pub(crate) fn leave(&mut self, key: Key, sequence: &mut Sequence) {
+        self.free(sequence);
+        self.running.retain(|other| *other != key);
+    }
+
+    /// The prompt of a request has been read: its prefix can serve others.
+    pub(crate) fn publish(&mut self, sequence: &mut Sequence) {
+        let moved = self.kv.share(&sequence.prefix[sequence.held..]);
+        sequence.blocks -= moved;
+        sequence.held = sequence.prefix.len();
+    }
+}
+
+impl Batch {
+    fn push(&mut self, key: Key, sequence: &Sequence, tokens: u32) {
+        let (before, decodes) = (sequence.kv_tokens, sequence.decodes());
+        self.works.push(Work { key, before, tokens, decodes });
+    }
+}

@@ -1,0 +1,224 @@
+//! What the expert layers of a pass take, from the rows of every slot.
+
+use moecast_profiles::cost::CostModel;
+use moecast_profiles::ids::{MoeLayer, Rank};
+use moecast_profiles::model::ModelShape;
+
+use super::layout::Layout;
+use crate::error::{Error, Result};
+use crate::placement::Placement;
+
+/// Times of expert layers, nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct MoeTime {
+    /// Routed experts of the slowest rank of every layer.
+    pub(crate) experts: f64,
+    /// The same of the mean rank.
+    pub(crate) experts_mean: f64,
+    /// Tokens on their way to the experts.
+    pub(crate) dispatch: f64,
+    /// Results on their way back.
+    pub(crate) combine: f64,
+    /// Rows of the busiest rank over the mean, summed over layers.
+    pub(crate) imbalance: f64,
+}
+
+impl MoeTime {
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.experts += more.experts;
+        self.experts_mean += more.experts_mean;
+        self.dispatch += more.dispatch;
+        self.combine += more.combine;
+        self.imbalance += more.imbalance;
+    }
+
+    pub(crate) fn scaled(&self, factor: f64) -> Self {
+        Self {
+            experts: self.experts * factor,
+            experts_mean: self.experts_mean * factor,
+            dispatch: self.dispatch * factor,
+            combine: self.combine * factor,
+            imbalance: self.imbalance * factor,
+        }
+    }
+
+    /// `share` of `other` and the rest of this.
+    pub(crate) fn mixed(&self, other: &Self, share: f64) -> Self {
+        let mut mixed = self.scaled(1.0 - share);
+        mixed.add(&other.scaled(share));
+        mixed
+    }
+
+    /// All that the pass waits for.
+    pub(crate) fn total(&self) -> f64 {
+        self.experts + self.dispatch + self.combine
+    }
+}
+
+/// Which slots of which ranks hold which experts, of all MoE layers.
+#[derive(Clone, Debug)]
+pub(crate) struct ExpertMap {
+    experts: u16,
+    top_k: u16,
+    layers: usize,
+    slots: usize,
+    slots_per_rank: usize,
+    /// `[M][P]` expert of every slot.
+    holders: Vec<Vec<u16>>,
+    /// `[M][E]` slots of every expert: first of `replicas`, and how many.
+    replicas: Vec<Vec<(u32, u16)>>,
+    /// Slots, expert by expert, of all layers.
+    flat: Vec<u16>,
+}
+
+impl ExpertMap {
+    /// Of `placement`, or in the order of experts where there is none.
+    pub(crate) fn new(
+        model: &ModelShape,
+        layout: &Layout,
+        placement: Option<&Placement>,
+    ) -> Result<Self> {
+        let (experts, layers) = (model.experts, model.moe_layers.len());
+        let ranks = layout.expert;
+        let holders: Vec<Vec<u16>> = match placement {
+            Some(placement) => {
+                check_placement(placement, model, ranks)?;
+                let of = |layer: &Vec<moecast_profiles::ids::ExpertId>| {
+                    layer.iter().map(|expert| expert.0).collect()
+                };
+                placement.layers().iter().map(of).collect()
+            }
+            None => vec![(0..experts).collect(); layers],
+        };
+        // Without a placement experts that do not divide leave the last rank fewer.
+        let slots = holders.first().map_or(usize::from(experts), Vec::len);
+        let slots_per_rank = slots.div_ceil(usize::from(ranks));
+        let mut map = Self {
+            experts,
+            top_k: model.top_k,
+            layers,
+            slots,
+            slots_per_rank,
+            holders,
+            replicas: Vec::new(),
+            flat: Vec::new(),
+        };
+        map.index();
+        Ok(map)
+    }
+
+    fn index(&mut self) {
+        for layer in &self.holders {
+            let mut of: Vec<Vec<u16>> = vec![Vec::new(); usize::from(self.experts)];
+            for (slot, expert) in layer.iter().enumerate() {
+                of[usize::from(*expert)].push(slot as u16);
+            }
+            let mut ends = Vec::with_capacity(of.len());
+            for slots in of {
+                ends.push((self.flat.len() as u32, slots.len() as u16));
+                self.flat.extend(slots);
+            }
+            self.replicas.push(ends);
+        }
+    }
+
+    pub(crate) fn experts(&self) -> u16 {
+        self.experts
+    }
+
+    pub(crate) fn top_k(&self) -> u16 {
+        self.top_k
+    }
+
+    pub(crate) fn layers(&self) -> usize {
+        self.layers
+    }
+
+    pub(crate) fn slots(&self) -> usize {
+        self.slots
+    }
+
+    pub(crate) fn slots_per_rank(&self) -> usize {
+        self.slots_per_rank
+    }
+
+    /// The slot that serves `expert` for the token of that number; replicas take turns.
+    pub(crate) fn slot(&self, layer: MoeLayer, expert: u16, number: u32) -> usize {
+        let (start, count) = self.replicas[layer.index()][usize::from(expert)];
+        usize::from(self.flat[start as usize + number as usize % usize::from(count)])
+    }
+
+    /// The first of the ranks that hold `slot`.
+    pub(crate) fn rank_of(&self, slot: usize, expert_tensor: u16) -> Rank {
+        Rank((slot / self.slots_per_rank) as u16 * expert_tensor)
+    }
+
+    /// Deals the loads of experts, `[E]`, to slots, `[P]`: replicas get near-equal shares, which
+    /// is what turns and hashes do.
+    pub(crate) fn deal(&self, layer: usize, loads: &[u32], rows: &mut [u32]) {
+        if self.slots == usize::from(self.experts) {
+            for (row, expert) in rows.iter_mut().zip(&self.holders[layer]) {
+                *row = loads[usize::from(*expert)];
+            }
+            return;
+        }
+        for (load, &(start, count)) in loads.iter().zip(&self.replicas[layer]) {
+            let (start, copies) = (start as usize, u32::from(count));
+            let slots = &self.flat[start..start + usize::from(count)];
+            for (place, slot) in (0..copies).zip(slots) {
+                rows[usize::from(*slot)] = load / copies + u32::from(place < load % copies);
+            }
+        }
+    }
+
+    /// One layer whose slots compute `rows`, of a batch of `tokens`; adds the time of every rank
+    /// to `busy`.
+    pub(crate) fn layer_time(
+        &self,
+        cost: &dyn CostModel,
+        tokens: u64,
+        rows: &[u32],
+        mut busy: Option<&mut [f64]>,
+    ) -> MoeTime {
+        let (mut slowest, mut sum, mut most, mut all) = (0.0_f64, 0.0, 0_u64, 0_u64);
+        let mut ranks = 0_u32;
+        for (rank, slots) in rows.chunks(self.slots_per_rank).enumerate() {
+            let time = cost.experts(tokens, slots).0 as f64;
+            let load: u64 = slots.iter().map(|rows| u64::from(*rows)).sum();
+            slowest = slowest.max(time);
+            sum += time;
+            most = most.max(load);
+            all += load;
+            ranks += 1;
+            if let Some(busy) = &mut busy {
+                busy[rank] += time;
+            }
+        }
+        let ranks = f64::from(ranks.max(1));
+        let imbalance = if all > 0 { most as f64 * ranks / all as f64 } else { 0.0 };
+        MoeTime {
+            experts: slowest,
+            experts_mean: sum / ranks,
+            dispatch: 0.0,
+            combine: 0.0,
+            imbalance,
+        }
+    }
+}
+
+fn check_placement(placement: &Placement, model: &ModelShape, ranks: u16) -> Result<()> {
+    let refuse = |found: String, expected: String| Err(Error::scenario("plan", found, expected));
+    if placement.experts() != model.experts {
+        let expected = format!("the {} of {}", model.experts, model.name);
+        return refuse(format!("{} experts", placement.experts()), expected);
+    }
+    if placement.layers().len() != model.moe_layers.len() {
+        let expected = format!("the {} of {}", model.moe_layers.len(), model.name);
+        return refuse(format!("{} MoE layers", placement.layers().len()), expected);
+    }
+    if placement.ranks() != ranks {
+        let expected = format!("a plan for the {ranks} expert-parallel ranks of the layout");
+        return refuse(format!("a plan for {} ranks", placement.ranks()), expected);
+    }
+    Ok(())
+}

@@ -1,0 +1,592 @@
+//! The run: arrivals, passes and transfers as events, one `match` on what happens next.
+//!
+//! A pass is one event: its batch is chosen when it starts, its tokens appear when it ends. Passes
+//! of a pipeline are laid through its stages when they start, since stages are first come first
+//! served. What is due at the same instant happens in this order: requests arrive, caches arrive,
+//! passes end, replicas start.
+
+use std::sync::Arc;
+
+use moecast_profiles::cost::Attended;
+use moecast_profiles::seed::Generator;
+use moecast_profiles::units::{Bytes, Nanos, SimTime};
+use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
+use rand::RngExt;
+
+use super::batch::{Batch, Group, Policy};
+use super::kv::KvPool;
+use super::pass::{PassCost, PassTime, Routing, Share, empty_counts};
+use super::record::{Observer, PassRecord, RequestRecord};
+use super::recorded::Tokens;
+use super::router::{Router, View};
+use super::sequence::{Key, Sequence, Sequences};
+use super::service::{Pool, PoolRouting, Role, Service};
+use crate::event::EventQueue;
+
+/// What happens, in the order of what is due at the same instant.
+enum Event {
+    /// A request reaches the engine.
+    Arrives(Key),
+    /// The cache of a request has reached the pool that generates.
+    Delivered(Key),
+    /// A pass leaves the last stage.
+    PassEnds { replica: u16, lane: u16 },
+    /// A replica looks for work.
+    Starts { replica: u16 },
+}
+
+impl Event {
+    fn rank(&self) -> u16 {
+        match self {
+            Self::Arrives(_) => 0,
+            Self::Delivered(_) => 1,
+            Self::PassEnds { .. } => 2,
+            Self::Starts { .. } => 3,
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Requests that were sent.
+    pub sent: u64,
+    /// Requests whose last token was made.
+    pub completed: u64,
+    /// Requests that were still there when the run stopped.
+    pub running: u64,
+    /// Forward passes.
+    pub passes: u64,
+    /// Events.
+    pub events: u64,
+    /// When it ended.
+    pub end: SimTime,
+    /// Whether the observer had seen enough before all requests were served.
+    pub stopped_early: bool,
+}
+
+struct Replica {
+    pool: usize,
+    groups: Vec<Group>,
+    /// A pass under way for every stage of the pipeline.
+    lanes: Vec<Option<Pass>>,
+    next_lane: usize,
+    /// When each stage is done with what it has.
+    stage_free: Vec<SimTime>,
+    policy: Policy,
+    cost: PassCost,
+    /// Whether an event will make it look for work.
+    woken: bool,
+}
+
+struct Pass {
+    batches: Vec<Batch>,
+    start: SimTime,
+    time: PassTime,
+}
+
+struct Simulation<'a> {
+    service: &'a Service,
+    queue: EventQueue<Event>,
+    all: Sequences<'a>,
+    replicas: Vec<Replica>,
+    /// First replica of every pool.
+    starts: Vec<usize>,
+    routers: Vec<Box<dyn Router>>,
+    views: Vec<View>,
+    /// Next request of the load.
+    next: usize,
+    borrowing: Generator,
+    accepting: Generator,
+    observer: &'a mut dyn Observer,
+    served: Served,
+}
+
+/// Serves all requests of `service`, or as many as `observer` wants to see. `progress` is told how
+/// many are done.
+pub fn run<'a>(
+    service: &'a Service,
+    observer: &'a mut dyn Observer,
+    progress: &mut dyn FnMut(u64),
+) -> Served {
+    let mut simulation = Simulation::new(service, observer);
+    simulation.send_first();
+    let mut told = 0;
+    while let Some((now, event)) = simulation.queue.pop() {
+        simulation.served.events += 1;
+        match event {
+            Event::Arrives(key) => simulation.arrive(now, key),
+            Event::Delivered(key) => simulation.admit(now, key, simulation.starts.len() - 1),
+            Event::PassEnds { replica, lane } => simulation.end_pass(now, replica, lane),
+            Event::Starts { replica } => simulation.start(now, replica),
+        }
+        simulation.served.end = now;
+        if simulation.served.completed > told {
+            told = simulation.served.completed;
+            progress(told);
+            if simulation.observer.enough() {
+                simulation.served.stopped_early = simulation.all.count() > 0;
+                break;
+            }
+        }
+    }
+    let mut served = simulation.served;
+    served.running = simulation.all.count() as u64;
+    assert_eq!(
+        served.sent,
+        served.completed + served.running,
+        "requests sent against completed and running"
+    );
+    assert!(
+        served.stopped_early || served.running == 0,
+        "{} requests wait for ever",
+        served.running
+    );
+    served
+}
+
+impl Replica {
+    fn new(service: &Service, pool: &Pool, index: usize) -> Self {
+        let limits = pool.limits;
+        let prefixes = match &service.load {
+            Load::Open(trace) if service.prefix_cache => trace.distinct_blocks(),
+            _ => 0,
+        };
+        let kv = KvPool::new(
+            limits.kv_tokens,
+            service.block_tokens,
+            PREFIX_BLOCK_TOKENS,
+            prefixes,
+        );
+        let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
+        let drafts = service.speculation.draft_tokens;
+        let routing = match &pool.routing {
+            PoolRouting::Mean(mean) => Routing::Mean(Arc::clone(mean)),
+            PoolRouting::Recorded(library) => Routing::Recorded(Arc::clone(library)),
+        };
+        let (decode_counts, prefill_counts, expert_busy) =
+            empty_counts(usize::from(pool.layout.expert));
+        let stages = usize::from(pool.layout.pipeline);
+        Self {
+            pool: index,
+            groups,
+            lanes: (0..stages).map(|_| None).collect(),
+            next_lane: 0,
+            stage_free: vec![SimTime(0); stages],
+            policy: Policy {
+                scheduler: service.scheduler,
+                step_tokens_max: limits.step_tokens_max,
+                sequences_max: limits.sequences_max,
+                tokens_per_decode: 1 + drafts,
+                preemption: service.preemption,
+                kv_tokens_per_request: pool.memory.kv_tokens_per_request,
+            },
+            cost: PassCost {
+                model: service.model.clone(),
+                cost: Arc::clone(&pool.kernels.model),
+                exchange: pool.exchange.clone(),
+                layout: pool.layout,
+                map: Arc::clone(&pool.map),
+                routing,
+                factors: service.factors,
+                graph_batch_max: limits.graph_batch_max,
+                draft_tokens: drafts,
+                decode_counts,
+                prefill_counts,
+                expert_busy,
+            },
+            woken: false,
+        }
+    }
+
+    /// The batches of the next pass of `lane`, one a data-parallel rank.
+    fn batches(&mut self, all: &mut Sequences, lane: u16) -> Vec<Batch> {
+        let Self { groups, policy, .. } = self;
+        // A rank that reads prompts makes the others wait, where prompts have passes of their own.
+        let prompts: Vec<Batch> =
+            groups.iter_mut().map(|group| group.prompts(policy, all, lane)).collect();
+        if prompts.iter().any(|batch| !batch.works.is_empty()) {
+            return prompts;
+        }
+        let mut mixed = || -> Vec<Batch> {
+            groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
+        };
+        let batches = mixed();
+        if batches.iter().all(|batch| batch.works.is_empty()) {
+            // Requests that came with their cache have just been admitted: now they generate.
+            return mixed();
+        }
+        batches
+    }
+
+    /// What `batches` ask of the kernels; tells the routing which tokens these are.
+    fn shares(&mut self, batches: &[Batch], all: &Sequences) -> Vec<Share> {
+        let tells = self.cost.wants_tokens();
+        let mut shares = Vec::with_capacity(batches.len());
+        for batch in batches {
+            let mut share = Share::default();
+            for work in &batch.works {
+                let sequence = all.get(work.key);
+                let (before, tokens) = (u64::from(work.before), u64::from(work.tokens));
+                let part = if work.decodes {
+                    share.asked_decode += 1;
+                    &mut share.batch.decode
+                } else {
+                    share.asked_prefill += u32::from(work.before + work.tokens >= sequence.target);
+                    &mut share.batch.prefill
+                };
+                part.add(&Attended {
+                    requests: 1,
+                    tokens: work.tokens,
+                    attended: tokens * before + tokens * (tokens + 1) / 2,
+                    cached: before + tokens,
+                });
+                if tells {
+                    let borrowed = sequence.borrowed;
+                    let count = work.tokens;
+                    if work.decodes {
+                        let first = sequence.generated - 1;
+                        self.cost.add_generated(Tokens { borrowed, first, count });
+                    } else {
+                        let first = work.before;
+                        self.cost.add_prompt(Tokens { borrowed, first, count });
+                    }
+                }
+            }
+            // Every drafted token is asked for its successor.
+            share.asked_decode *= self.policy.tokens_per_decode;
+            shares.push(share);
+        }
+        shares
+    }
+}
+
+impl<'a> Simulation<'a> {
+    fn new(service: &'a Service, observer: &'a mut dyn Observer) -> Self {
+        let (mut replicas, mut starts) = (Vec::new(), Vec::new());
+        for (index, pool) in service.pools.iter().enumerate() {
+            starts.push(replicas.len());
+            replicas.extend((0..pool.replicas).map(|_| Replica::new(service, pool, index)));
+        }
+        Self {
+            service,
+            queue: EventQueue::new(),
+            all: Sequences::default(),
+            replicas,
+            starts,
+            routers: service.pools.iter().map(|_| (service.router.build)()).collect(),
+            views: Vec::new(),
+            next: 0,
+            borrowing: service.seed.stream("serving/borrowed"),
+            accepting: service.seed.stream("serving/accepted"),
+            observer,
+            served: Served {
+                sent: 0,
+                completed: 0,
+                running: 0,
+                passes: 0,
+                events: 0,
+                end: SimTime(0),
+                stopped_early: false,
+            },
+        }
+    }
+
+    fn push(&mut self, time: SimTime, event: Event) {
+        let rank = event.rank();
+        self.queue.push(time, rank, event);
+    }
+
+    /// All clients begin at once; of open loads one request at a time is looked at.
+    fn send_first(&mut self) {
+        let first = match &self.service.load {
+            Load::Open(_) => 1,
+            Load::Closed(closed) => closed.clients() as usize,
+        };
+        for _ in 0..first {
+            self.send(SimTime(0));
+        }
+    }
+
+    /// Sends the next request of the load, if there is one: at `now` from a client, at its own
+    /// time otherwise.
+    fn send(&mut self, now: SimTime) {
+        let service = self.service;
+        let (sent, lengths, prefix): (_, _, &'a [u32]) = match &service.load {
+            Load::Open(trace) => {
+                if self.next == trace.count() {
+                    return;
+                }
+                let request = trace.get(self.next);
+                let whole = (request.input_tokens / PREFIX_BLOCK_TOKENS) as usize;
+                let known = if service.prefix_cache { request.prefix } else { &[] };
+                let prefix = &known[..whole.min(known.len())];
+                (request.arrival, (request.input_tokens, request.output_tokens), prefix)
+            }
+            Load::Closed(closed) => {
+                let Some(request) = closed.requests().get(self.next) else { return };
+                (now, (request.input_tokens, request.output_tokens), &[])
+            }
+        };
+        let borrowed = service.pools.iter().find_map(|pool| match &pool.routing {
+            PoolRouting::Recorded(library) => Some(library.borrow(&mut self.borrowing)),
+            PoolRouting::Mean(_) => None,
+        });
+        let (input, output) = lengths;
+        let key = self.all.insert(Sequence {
+            id: self.next as u64,
+            sent,
+            input,
+            output,
+            prefix,
+            borrowed: borrowed.unwrap_or(0),
+            target: input,
+            kv_tokens: 0,
+            stored: 0,
+            generated: 0,
+            blocks: 0,
+            held: 0,
+            cached_tokens: 0,
+            started: None,
+            first_token: SimTime(0),
+            last_token: SimTime(0),
+            preemptions: 0,
+            lane: 0,
+        });
+        self.next += 1;
+        self.served.sent += 1;
+        self.push(sent + service.factors.ttft_offset, Event::Arrives(key));
+    }
+
+    fn arrive(&mut self, now: SimTime, key: Key) {
+        if matches!(self.service.load, Load::Open(_)) {
+            self.send(now);
+        }
+        self.admit(now, key, 0);
+    }
+
+    /// Gives a request to a replica of `pool`.
+    fn admit(&mut self, now: SimTime, key: Key, pool: usize) {
+        let (start, count) = (self.starts[pool], usize::from(self.service.pools[pool].replicas));
+        let (input, prefix) = (self.all.get(key).input, self.all.get(key).prefix);
+        let picked = if count == 1 {
+            0
+        } else {
+            self.views.clear();
+            for replica in &self.replicas[start..start + count] {
+                self.views.push(view(replica, &self.all, prefix));
+            }
+            self.routers[pool].pick(input, &self.views)
+        };
+        let index = start + picked;
+        let replica = &mut self.replicas[index];
+        let load = |group: &&mut Group| group.requests();
+        let group = replica.groups.iter_mut().min_by_key(load).expect("at least one rank");
+        group.waiting.push_back(key);
+        self.wake(now, index);
+    }
+
+    /// Makes a replica look for work once everything else of this instant has happened.
+    fn wake(&mut self, now: SimTime, index: usize) {
+        let replica = &mut self.replicas[index];
+        if !replica.woken && replica.lanes.iter().any(Option::is_none) {
+            replica.woken = true;
+            let time = now.max(replica.stage_free[0]);
+            self.push(time, Event::Starts { replica: index as u16 });
+        }
+    }
+
+    fn start(&mut self, now: SimTime, index: u16) {
+        let replica = &mut self.replicas[usize::from(index)];
+        replica.woken = false;
+        let lanes = replica.lanes.len();
+        for turn in 0..lanes {
+            let lane = (replica.next_lane + turn) % lanes;
+            if replica.lanes[lane].is_some() {
+                continue;
+            }
+            let batches = replica.batches(&mut self.all, lane as u16);
+            if batches.iter().all(|batch| batch.works.is_empty()) {
+                continue;
+            }
+            replica.next_lane = (lane + 1) % lanes;
+            self.launch(now, index, lane, batches);
+            return;
+        }
+    }
+
+    /// Lays a pass through the stages.
+    fn launch(&mut self, now: SimTime, index: u16, lane: usize, batches: Vec<Batch>) {
+        let replica = &mut self.replicas[usize::from(index)];
+        let pool = &self.service.pools[replica.pool];
+        let shares = replica.shares(&batches, &self.all);
+        let mut time = replica.cost.time(&shares);
+        let swapped = batches.iter().map(|batch| batch.swapped_tokens).max().unwrap_or(0);
+        if swapped > 0 {
+            let bytes = Bytes(pool.memory.kv_bytes_per_token.0 * swapped);
+            time.stage += pool.host_bandwidth.time_for(bytes);
+        }
+        let mut end = now;
+        let stages = replica.stage_free.len();
+        for (stage, free) in replica.stage_free.iter_mut().enumerate() {
+            end = end.max(*free) + time.stage;
+            if stage + 1 < stages {
+                end = end + pool.hop;
+            }
+            *free = end;
+        }
+        for batch in &batches {
+            for work in &batch.works {
+                self.all.get_mut(work.key).started.get_or_insert(now);
+            }
+        }
+        replica.lanes[lane] = Some(Pass { batches, start: now, time });
+        self.served.passes += 1;
+        self.push(end, Event::PassEnds { replica: index, lane: lane as u16 });
+        self.wake(now, usize::from(index));
+    }
+
+    fn end_pass(&mut self, now: SimTime, index: u16, lane: u16) {
+        let replica = &mut self.replicas[usize::from(index)];
+        let pass = replica.lanes[usize::from(lane)].take().expect("a pass was under way");
+        self.observe(now, index, &pass);
+        let mut gaps = Gaps::default();
+        for (group, batch) in pass.batches.iter().enumerate() {
+            for work in &batch.works {
+                let sequence = self.all.get_mut(work.key);
+                sequence.kv_tokens = work.before + work.tokens;
+                if sequence.kv_tokens < sequence.target {
+                    continue;
+                }
+                let mut made = 1;
+                if work.decodes {
+                    let drafts = work.tokens - 1;
+                    let left = sequence.output - sequence.generated;
+                    let chance = self.service.speculation.acceptance;
+                    while made <= drafts && made < left && self.accepting.random_bool(chance) {
+                        made += 1;
+                    }
+                    sequence.kv_tokens = work.before + made;
+                } else if sequence.held < sequence.prefix.len() {
+                    self.replicas[usize::from(index)].groups[group].publish(sequence);
+                }
+                if sequence.generated == 0 {
+                    sequence.first_token = now;
+                } else {
+                    gaps.add(self.observer, now.since(sequence.last_token), made);
+                }
+                sequence.last_token = now;
+                sequence.generated += made;
+                self.leave_if_done(now, index, group, work.key);
+            }
+        }
+        gaps.tell(self.observer);
+        self.wake(now, usize::from(index));
+    }
+
+    /// A request with all its tokens goes home; one whose prompt was read goes to the pool that
+    /// generates, where there is one.
+    fn leave_if_done(&mut self, now: SimTime, index: u16, group: usize, key: Key) {
+        let replica = &mut self.replicas[usize::from(index)];
+        let pool = &self.service.pools[replica.pool];
+        let sequence = self.all.get_mut(key);
+        let done = sequence.generated >= sequence.output;
+        if !done && pool.role != Role::Prefill {
+            return;
+        }
+        replica.groups[group].leave(key, sequence);
+        if !done {
+            sequence.stored = sequence.kv_tokens;
+            let bytes = Bytes(pool.memory.kv_bytes_per_token.0 * u64::from(sequence.stored));
+            let (latency, bandwidth) = pool.network;
+            let arrival = now + latency + bandwidth.time_for(bytes);
+            self.push(arrival, Event::Delivered(key));
+            return;
+        }
+        let sequence = self.all.remove(key);
+        self.served.completed += 1;
+        self.observer.request(&RequestRecord {
+            id: sequence.id,
+            replica: index,
+            arrival: sequence.sent,
+            started: sequence.started.expect("it was served"),
+            first_token: sequence.first_token,
+            finished: now,
+            input_tokens: sequence.input,
+            output_tokens: sequence.output,
+            cached_tokens: sequence.cached_tokens,
+            preemptions: sequence.preemptions,
+        });
+        if matches!(self.service.load, Load::Closed(_)) {
+            self.send(now);
+        }
+    }
+
+    fn observe(&mut self, now: SimTime, index: u16, pass: &Pass) {
+        let replica = &self.replicas[usize::from(index)];
+        let works = || pass.batches.iter().flat_map(|batch| &batch.works);
+        let tokens = |decodes: bool| {
+            works().filter(|work| work.decodes == decodes).map(|work| work.tokens).sum()
+        };
+        let groups = || replica.groups.iter();
+        self.observer.pass(&PassRecord {
+            replica: index,
+            start: pass.start,
+            time: now.since(pass.start),
+            prefill_tokens: tokens(false),
+            decode_tokens: tokens(true),
+            running: groups().map(|group| group.running.len() as u32).sum(),
+            waiting: groups().map(|group| group.waiting.len() as u32).sum(),
+            kv_blocks_used: groups().map(|group| group.kv.used()).sum(),
+            kv_blocks: groups().map(|group| group.kv.blocks()).sum(),
+            imbalance: pass.time.imbalance,
+            rank_busy: &pass.time.busy,
+        });
+    }
+}
+
+fn view(replica: &Replica, all: &Sequences, prefix: &[u32]) -> View {
+    let mut view = View::default();
+    for group in &replica.groups {
+        view.requests += group.requests() as u32;
+        let unread = |key: &Key| u64::from(all.get(*key).unread());
+        view.unread_tokens += group.waiting.iter().map(unread).sum::<u64>();
+        let matched = group.kv.matched(prefix) as u32 * PREFIX_BLOCK_TOKENS;
+        view.matched_tokens = view.matched_tokens.max(matched);
+    }
+    view
+}
+
+/// Tells gaps between tokens in runs of equal ones: requests that share passes share gaps.
+#[derive(Default)]
+struct Gaps {
+    gap: Nanos,
+    count: u32,
+    /// Tokens that came with another one.
+    together: u32,
+}
+
+impl Gaps {
+    fn add(&mut self, observer: &mut dyn Observer, gap: Nanos, made: u32) {
+        if gap != self.gap {
+            self.flush(observer);
+            self.gap = gap;
+        }
+        self.count += 1;
+        self.together += made - 1;
+    }
+
+    fn flush(&mut self, observer: &mut dyn Observer) {
+        if self.count > 0 {
+            observer.token_gaps(self.gap, self.count);
+        }
+        self.count = 0;
+    }
+
+    fn tell(mut self, observer: &mut dyn Observer) {
+        self.flush(observer);
+        if self.together > 0 {
+            observer.token_gaps(Nanos(0), self.together);
+        }
+    }
+}

@@ -12,7 +12,9 @@ use moecast_profiles::hardware::{Hardware, SourceKind, Sourced};
 use moecast_profiles::model::{ModelShape, read_config};
 use moecast_profiles::profile::Profile;
 use moecast_profiles::registry::find;
-use moecast_traces::{RoutingTrace, format};
+use moecast_profiles::seed::Seed;
+use moecast_traces::synth::{self, Amount, presets};
+use moecast_traces::{RoutingTrace, TraceBuilder, format};
 
 use crate::files;
 
@@ -167,4 +169,27 @@ pub(crate) fn preset_in(recorded: &str) -> Option<&'static str> {
     let recorded = recorded.to_lowercase();
     let names = builtin::MODELS.iter().map(|preset| preset.name);
     names.filter(|name| recorded.contains(name)).max_by_key(|name| name.len())
+}
+
+/// Requests and tokens of each in a trace that stands for a model whose routing nobody gave.
+const LIKENESS: Amount = Amount { requests: 64, tokens: 64, generated: 32, batch: 64 };
+
+/// Routing like that of `model`, where a preset says what that is like.
+pub(crate) fn likeness(model: &ModelShape, seed: Seed) -> Result<Option<Arc<RoutingTrace>>> {
+    static MADE: Mutex<BTreeMap<(String, u64), Arc<RoutingTrace>>> = Mutex::new(BTreeMap::new());
+    let Some(preset) = presets::ALL.iter().find(|preset| preset.name == model.name) else {
+        return Ok(None);
+    };
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = (model.name.clone(), seed.0);
+    if let Some(known) = made.get(&key) {
+        return Ok(Some(Arc::clone(known)));
+    }
+    let recipe = presets::read(preset.name)?.recipe;
+    let header = synth::header(&synth::Shape::from(model), &recipe, Some(preset.name), seed);
+    let mut builder = TraceBuilder::new(header);
+    synth::generate(&mut builder, &recipe, LIKENESS, seed, &|_| ())?;
+    let trace = Arc::new(builder.finish(preset.name)?);
+    made.insert(key, Arc::clone(&trace));
+    Ok(Some(trace))
 }

@@ -56,7 +56,11 @@ pub(crate) fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> R
         cost: None,
         profile,
     })?;
-    let pool = deployment.pool(Role::Both, 1, RoutingSource::Even, None, Limits::default());
+    let routing = match facts::likeness(&deployment.model, seed)? {
+        Some(trace) if std::env::var("EVEN").is_err() => RoutingSource::Mean(trace),
+        _ => RoutingSource::Even,
+    };
+    let pool = deployment.pool(Role::Both, 1, routing, None, Limits::default());
     let factors = Factors::of(&deployment.engine);
     Ok(Service::new(Setting {
         model: deployment.model,

@@ -202,6 +202,8 @@ pub mod routing {
     pub const CLAMPED: u32 = 2;
     /// Tokens were dealt out evenly and counted over all ranks (DeepEP benchmarks).
     pub const EVEN: u32 = 3;
+    /// [`skewed_picks`](crate::measure::skewed_picks), their busiest rank: our own benchmark.
+    pub const MEASURE: u32 = 4;
 }
 
 #[cfg(test)]

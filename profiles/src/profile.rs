@@ -101,31 +101,6 @@ impl Profile {
             .find(|table| table.family == family && table.variant == variant && table.holds(shape))
     }
 
-    /// The profile as a captured graph would run it, and the variants that this changed.
-    ///
-    /// Some tables were measured without a graph, so that one call takes as long as its launches:
-    /// vLLM's block-scaled products take 56 to 350 us however small they are, its latent attention
-    /// with projections 75 to 100 us. Inside a graph those starts are gone.
-    #[must_use]
-    pub fn captured(&self) -> (Self, Vec<String>) {
-        let mut captured = self.clone();
-        let mut changed = Vec::new();
-        for table in &mut captured.tables {
-            // The most that is believed, and what stands for the rest: as other engines' tables
-            // of the same kernels say.
-            let (most, instead) = match table.family {
-                Family::Gemm => (15.0, 5.0),
-                Family::DecodeMlaModule => (45.0, 35.0),
-                _ => continue,
-            };
-            if table.parameters[0] > most {
-                table.parameters[0] = instead;
-                changed.push(table.variant.clone());
-            }
-        }
-        (captured, changed)
-    }
-
     /// The time of one call, `None` where no table of that variant has such a shape.
     ///
     /// `shape` and `at` are in the order of [`crate::sample::Fields`]. Not for hot paths: bind a

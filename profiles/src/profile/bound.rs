@@ -3,7 +3,11 @@
 //! A [`Curve`] holds times over one coordinate (a matrix product over rows, a collective over
 //! bytes), a [`Surface`] over two (attention over batch and length), an [`ExpertTimer`] evaluates
 //! the closed form of expert GEMMs on the real vector of rows.
+//!
+//! A forward pass runs as a captured graph: where a table was measured without one, binding
+//! leaves its launches out ([`Table::captured_start`]); [`Profile::ask`] keeps them.
 
+use std::borrow::Cow;
 use std::f64::consts::{LN_2, LOG2_E};
 
 use super::Profile;
@@ -193,7 +197,8 @@ impl ExpertTimer {
 }
 
 impl Profile {
-    /// Times over the one coordinate of `family` at `shape`; `None` without such a table.
+    /// Times over the one coordinate of `family` at `shape`, inside a captured graph; `None`
+    /// without such a table.
     #[must_use]
     pub fn curve(&self, family: Family, variant: &str, shape: &[u32]) -> Option<Curve> {
         let table = self.table(family, variant, shape)?;
@@ -203,7 +208,8 @@ impl Profile {
         Some(Curve::tabulate(&mut time, known.error, known.source.max(Source::Interpolated)))
     }
 
-    /// Times over the two coordinates of `family` at `shape`; `None` without such a table.
+    /// Times over the two coordinates of `family` at `shape`, inside a captured graph; `None`
+    /// without such a table.
     #[must_use]
     pub fn surface(&self, family: Family, variant: &str, shape: &[u32]) -> Option<Surface> {
         let table = self.table(family, variant, shape)?;
@@ -259,6 +265,8 @@ impl Profile {
 struct Asked<'a> {
     table: &'a Table,
     machine: Machine,
+    /// The table's, as they are inside a captured graph.
+    parameters: Cow<'a, [f64]>,
     sample: Sample,
     speakers: Vec<(usize, f64)>,
     cache: loads::Cache,
@@ -274,8 +282,13 @@ impl<'a> Asked<'a> {
             time_us: 1.0,
             spread: None,
         };
+        let mut parameters = Cow::Borrowed(&table.parameters[..]);
+        if let Some(start) = table.captured_start() {
+            parameters.to_mut()[0] = start;
+        }
         let speakers = table.speakers(shape);
-        Self { table, machine: profile.machine, sample, speakers, cache: loads::Cache::default() }
+        let (machine, cache) = (profile.machine, loads::Cache::default());
+        Self { table, machine, parameters, sample, speakers, cache }
     }
 
     fn answer(&mut self, at: &[u64]) -> Answer {
@@ -283,7 +296,7 @@ impl<'a> Asked<'a> {
         let kernel = self.table.kernel();
         let group = Group { variant: &self.table.variant, machine: self.machine };
         let features = (kernel.features)(&self.sample, &group, &mut self.cache);
-        let form = (kernel.time)(self.table.form, &self.table.parameters, &features);
+        let form = (kernel.time)(self.table.form, &self.parameters, &features);
         let coordinate =
             |axis: &Axis| axis.coordinate(axis.value(&self.sample.shape, &self.sample.at));
         let place: Vec<f64> = kernel.axes.iter().map(coordinate).collect();

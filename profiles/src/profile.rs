@@ -18,7 +18,7 @@ pub use check::{Checked, Worst};
 pub use file::VERSION;
 
 use crate::kernel::{Machine, loads};
-use crate::sample::{Family, Provenance, Sample, Samples};
+use crate::sample::{Family, Fields, Provenance, Sample, Samples};
 use crate::table::{Answer, Errors, Table, build, key};
 use crate::{Error, Result, builtin};
 
@@ -108,15 +108,8 @@ impl Profile {
     #[must_use]
     pub fn ask(&self, family: Family, variant: &str, shape: &[u32], at: &[u64]) -> Option<Answer> {
         let table = self.table(family, variant, shape)?;
-        let sample = Sample {
-            family,
-            variant: variant.to_owned(),
-            shape: shape.to_vec(),
-            at: at.to_vec(),
-            time_us: 1.0,
-            spread: None,
-        };
-        Some(table.answer(&sample, self.machine, &mut loads::Cache::default()))
+        let question = Sample::question(family, variant, shape, at);
+        Some(table.answer(&question, self.machine, &mut loads::Cache::default()))
     }
 }
 
@@ -149,14 +142,13 @@ fn check_sample(sample: &Sample) -> Result<()> {
     }
     let experts = sample.family == Family::ExpertGemm;
     for (name, &value) in fields.shape.iter().zip(&sample.shape) {
-        let zero = matches!(*name, "window" | "routing" | "sms");
-        if value > FIELD_MAX || (value == 0 && !zero) {
+        if value > FIELD_MAX || (value == 0 && !Fields::may_be_zero(name)) {
             return refuse(format!("{name} {value}"), format!("from 1 to {FIELD_MAX}"));
         }
     }
     for (name, &value) in fields.at.iter().zip(&sample.at) {
         let most = if experts { TOKENS_MAX } else { AT_MAX };
-        if value > most || (value == 0 && *name != "skew_percent") {
+        if value > most || (value == 0 && !Fields::may_be_zero(name)) {
             return refuse(format!("{name} {value}"), format!("from 1 to {most}"));
         }
     }

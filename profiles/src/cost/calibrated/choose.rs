@@ -198,35 +198,9 @@ impl<'a> Chooser<'a> {
 
     /// Products around the attention kernels; empty where a table is missing.
     pub(super) fn projections(&mut self) -> Vec<Curve> {
-        let (hidden, own) = (self.model.hidden, self.model.dense_type);
-        let matrices: Vec<(u32, u32)> = match self.model.attention {
-            Attention::Gqa { heads, kv_heads, head_dim, .. } => {
-                vec![((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim)]
-            }
-            Attention::Mla {
-                heads,
-                q_lora_rank,
-                kv_lora_rank,
-                nope_head_dim,
-                rope_head_dim,
-                v_head_dim,
-            } => {
-                let query = heads * (nope_head_dim + rope_head_dim);
-                let mut matrices = vec![
-                    (q_lora_rank + kv_lora_rank + rope_head_dim, hidden),
-                    (query, if q_lora_rank > 0 { q_lora_rank } else { hidden }),
-                    // The absorbed key and value matrices, as one product of the same bytes.
-                    (heads * (nope_head_dim + v_head_dim), kv_lora_rank),
-                    (hidden, heads * v_head_dim),
-                ];
-                if q_lora_rank == 0 {
-                    matrices[0].0 = kv_lora_rank + rope_head_dim;
-                }
-                matrices
-            }
-        };
-        let found: Option<Vec<Curve>> =
-            matrices.iter().map(|&(n, k)| self.gemm("projections", own, n, k)).collect();
+        let model = self.model;
+        let product = |(n, k)| self.gemm("projections", model.dense_type, n, k);
+        let found: Option<Vec<Curve>> = model.attention_matrices().map(product).collect();
         found.unwrap_or_default()
     }
 }

@@ -10,7 +10,7 @@ use moecast_profiles::builtin;
 use moecast_profiles::cost::exchange::{self, Copies, Way};
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::ids::Rank;
-use moecast_profiles::profile::Profile;
+use moecast_profiles::profile::{ExpertTimer, Profile};
 use moecast_profiles::sample::Family;
 
 #[global_allocator]
@@ -46,27 +46,28 @@ fn batch(bencher: Bencher<'_, '_>, look_up: impl Fn(usize) -> u64 + Sync) {
         .bench(|| (0..BATCH).map(|index| look_up(black_box(index))).fold(0, u64::wrapping_add));
 }
 
-/// Expert GEMMs: decode of some 8 to 512 tokens a rank, some experts idle.
-#[divan::bench(args = ["sglang_fused_moe_triton/fp8_block", "deepepmoe-decode/fp8_block"])]
-fn experts_of_9_slots(bencher: Bencher<'_, '_>, variant: &str) {
+/// A rank's experts under `variant`, and loads for them: rows of [`BATCH`] ranks, and tokens of
+/// as many batches.
+fn experts_and_loads(variant: &str) -> (ExpertTimer, Vec<u32>, Vec<u64>) {
     let timer = profile().experts(variant, &[7168, 2048, 8, 256, 1, 32, 3, 0]).unwrap();
-    let rows: Vec<u32> = numbers(BATCH * SLOTS, 640)
+    let rows = numbers(BATCH * SLOTS, 640)
         .into_iter()
         .map(|rows| u32::try_from(rows.saturating_sub(64)).unwrap())
         .collect();
-    let tokens = numbers(BATCH, 16_384);
+    (timer, rows, numbers(BATCH, 16_384))
+}
+
+/// Expert GEMMs: decode of some 8 to 512 tokens a rank, some experts idle.
+#[divan::bench(args = ["sglang_fused_moe_triton/fp8_block", "deepepmoe-decode/fp8_block"])]
+fn experts_of_9_slots(bencher: Bencher<'_, '_>, variant: &str) {
+    let (timer, rows, tokens) = experts_and_loads(variant);
     batch(bencher, |index| timer.time(tokens[index] + 1, &rows[index * SLOTS..][..SLOTS]).0);
 }
 
 /// The same without the residuals of the table.
 #[divan::bench(args = ["sglang_fused_moe_triton/fp8_block", "deepepmoe-decode/fp8_block"])]
 fn experts_of_9_slots_by_the_form_alone(bencher: Bencher<'_, '_>, variant: &str) {
-    let timer = profile().experts(variant, &[7168, 2048, 8, 256, 1, 32, 3, 0]).unwrap();
-    let rows: Vec<u32> = numbers(BATCH * SLOTS, 640)
-        .into_iter()
-        .map(|rows| u32::try_from(rows.saturating_sub(64)).unwrap())
-        .collect();
-    let tokens = numbers(BATCH, 16_384);
+    let (timer, rows, tokens) = experts_and_loads(variant);
     batch(bencher, |index| {
         timer.form_us(tokens[index] + 1, &rows[index * SLOTS..][..SLOTS]).to_bits()
     });

@@ -264,6 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn attention_holds_the_parameters_of_its_matrices() {
+        // By hand. DeepSeek-V3: 7168 x 1536 and 1536 x 128 x 192 for queries, 7168 x 576 and
+        // 512 x 128 x 256 for keys and values, 128 x 128 x 7168 out; DeepSeek-V2-Lite compresses
+        // no queries: 2048 x 16 x 192. Mixtral: 4096 x 128 x (32 + 8 + 8 + 32).
+        let cases = [
+            ("deepseek-v2-lite", 13_762_560),
+            ("deepseek-v3", 187_105_280),
+            ("mixtral-8x7b", 41_943_040),
+        ];
+        for (name, params) in cases {
+            assert_eq!(model(name).unwrap().attention_params(), params, "{name}");
+        }
+    }
+
+    #[test]
     fn an_unknown_name_lists_the_valid_ones() {
         let answer = model("mixtral").unwrap_err().to_string();
         assert!(answer.contains("valid names are deepseek-r1, deepseek-v2-lite"), "{answer}");

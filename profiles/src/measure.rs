@@ -43,4 +43,5 @@ mod skew;
 
 pub use driver::{Bench, Noise, Outcome, Progress, Stage, StopReason, TimingError, run};
 pub use plan::{Kind, Plan, Point, SECONDS_MAX, plan_for};
+pub(crate) use skew::timed_rows;
 pub use skew::{busiest_rank, skewed_picks};

@@ -161,14 +161,14 @@ impl ModelShape {
         self.expert_type.bytes_of(3 * u64::from(self.hidden) * u64::from(self.expert_inter))
     }
 
-    /// Parameters of the attention projections of one layer.
-    #[must_use]
-    pub fn attention_params(&self) -> u64 {
-        let hidden = u64::from(self.hidden);
-        match self.attention {
+    /// Rows and columns `[n x k]` of the attention projections of one layer, as engines multiply
+    /// by them: those of the same input are one matrix.
+    pub fn attention_matrices(&self) -> impl Iterator<Item = (u32, u32)> {
+        let hidden = self.hidden;
+        let (count, matrices) = match self.attention {
             Attention::Gqa { heads, kv_heads, head_dim, .. } => {
-                let (heads, kv_heads) = (u64::from(heads), u64::from(kv_heads));
-                hidden * u64::from(head_dim) * (2 * heads + 2 * kv_heads)
+                let qkv = ((heads + 2 * kv_heads) * head_dim, hidden);
+                (2, [qkv, (hidden, heads * head_dim), (0, 0), (0, 0)])
             }
             Attention::Mla {
                 heads,
@@ -178,20 +178,24 @@ impl ModelShape {
                 rope_head_dim,
                 v_head_dim,
             } => {
-                let [heads, q_rank, kv_rank, nope, rope, value] =
-                    [heads, q_lora_rank, kv_lora_rank, nope_head_dim, rope_head_dim, v_head_dim]
-                        .map(u64::from);
-                let query = if q_rank == 0 {
-                    hidden * heads * (nope + rope)
-                } else {
-                    hidden * q_rank + q_rank * heads * (nope + rope)
-                };
-                query
-                    + hidden * (kv_rank + rope)
-                    + kv_rank * heads * (nope + value)
-                    + heads * value * hidden
+                let query = heads * (nope_head_dim + rope_head_dim);
+                let matrices = [
+                    (q_lora_rank + kv_lora_rank + rope_head_dim, hidden),
+                    (query, if q_lora_rank > 0 { q_lora_rank } else { hidden }),
+                    // The absorbed key and value matrices, as one product of the same bytes.
+                    (heads * (nope_head_dim + v_head_dim), kv_lora_rank),
+                    (hidden, heads * v_head_dim),
+                ];
+                (4, matrices)
             }
-        }
+        };
+        matrices.into_iter().take(count)
+    }
+
+    /// Parameters of the attention projections of one layer.
+    #[must_use]
+    pub fn attention_params(&self) -> u64 {
+        self.attention_matrices().map(|(n, k)| u64::from(n) * u64::from(k)).sum()
     }
 
     /// Cache bytes of one token in one layer, keys and values in 16 bits.

@@ -18,7 +18,7 @@ pub use check::{Checked, Worst};
 pub use file::VERSION;
 
 use crate::kernel::{Machine, loads};
-use crate::sample::{Family, Provenance, Sample, Samples};
+use crate::sample::{Family, Fields, Provenance, Sample, Samples};
 use crate::table::{Answer, Errors, Table, build, key};
 use crate::{Error, Result, builtin};
 
@@ -101,31 +101,6 @@ impl Profile {
             .find(|table| table.family == family && table.variant == variant && table.holds(shape))
     }
 
-    /// The profile as a captured graph would run it, and the variants that this changed.
-    ///
-    /// Some tables were measured without a graph, so that one call takes as long as its launches:
-    /// vLLM's block-scaled products take 56 to 350 us however small they are, its latent attention
-    /// with projections 75 to 100 us. Inside a graph those starts are gone.
-    #[must_use]
-    pub fn captured(&self) -> (Self, Vec<String>) {
-        let mut captured = self.clone();
-        let mut changed = Vec::new();
-        for table in &mut captured.tables {
-            // The most that is believed, and what stands for the rest: as other engines' tables
-            // of the same kernels say.
-            let (most, instead) = match table.family {
-                Family::Gemm => (15.0, 5.0),
-                Family::DecodeMlaModule => (45.0, 35.0),
-                _ => continue,
-            };
-            if table.parameters[0] > most {
-                table.parameters[0] = instead;
-                changed.push(table.variant.clone());
-            }
-        }
-        (captured, changed)
-    }
-
     /// The time of one call, `None` where no table of that variant has such a shape.
     ///
     /// `shape` and `at` are in the order of [`crate::sample::Fields`]. Not for hot paths: bind a
@@ -133,15 +108,8 @@ impl Profile {
     #[must_use]
     pub fn ask(&self, family: Family, variant: &str, shape: &[u32], at: &[u64]) -> Option<Answer> {
         let table = self.table(family, variant, shape)?;
-        let sample = Sample {
-            family,
-            variant: variant.to_owned(),
-            shape: shape.to_vec(),
-            at: at.to_vec(),
-            time_us: 1.0,
-            spread: None,
-        };
-        Some(table.answer(&sample, self.machine, &mut loads::Cache::default()))
+        let question = Sample::question(family, variant, shape, at);
+        Some(table.answer(&question, self.machine, &mut loads::Cache::default()))
     }
 }
 
@@ -174,14 +142,13 @@ fn check_sample(sample: &Sample) -> Result<()> {
     }
     let experts = sample.family == Family::ExpertGemm;
     for (name, &value) in fields.shape.iter().zip(&sample.shape) {
-        let zero = matches!(*name, "window" | "routing" | "sms");
-        if value > FIELD_MAX || (value == 0 && !zero) {
+        if value > FIELD_MAX || (value == 0 && !Fields::may_be_zero(name)) {
             return refuse(format!("{name} {value}"), format!("from 1 to {FIELD_MAX}"));
         }
     }
     for (name, &value) in fields.at.iter().zip(&sample.at) {
         let most = if experts { TOKENS_MAX } else { AT_MAX };
-        if value > most || (value == 0 && *name != "skew_percent") {
+        if value > most || (value == 0 && !Fields::may_be_zero(name)) {
             return refuse(format!("{name} {value}"), format!("from 1 to {most}"));
         }
     }

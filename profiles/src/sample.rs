@@ -27,6 +27,20 @@ pub struct Sample {
     pub spread: Option<f64>,
 }
 
+impl Sample {
+    /// Work that nobody has timed: what tables are asked about.
+    pub(crate) fn question(family: Family, variant: &str, shape: &[u32], at: &[u64]) -> Self {
+        Self {
+            family,
+            variant: variant.to_owned(),
+            shape: shape.to_vec(),
+            at: at.to_vec(),
+            time_us: 1.0,
+            spread: None,
+        }
+    }
+}
+
 /// What can be timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "FIELDS describes each")]
@@ -67,6 +81,15 @@ pub struct Fields {
 }
 
 crate::named!(Fields);
+
+impl Fields {
+    /// Whether the field `name` may be 0: no window, balanced, as drawn, not limited. Any other
+    /// counts something that a kernel needs one of.
+    #[must_use]
+    pub fn may_be_zero(name: &str) -> bool {
+        matches!(name, "routing" | "skew_percent" | "sms" | "window")
+    }
+}
 
 macro_rules! fields {
     ($family:ident, $name:literal, $shape:expr, $at:expr, $about:literal) => {
@@ -202,6 +225,8 @@ pub mod routing {
     pub const CLAMPED: u32 = 2;
     /// Tokens were dealt out evenly and counted over all ranks (DeepEP benchmarks).
     pub const EVEN: u32 = 3;
+    /// [`skewed_picks`](crate::measure::skewed_picks), their busiest rank: our own benchmark.
+    pub const MEASURE: u32 = 4;
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub struct Candidate {
 pub struct RunFile {
     /// [`VERSION`].
     pub version: u32,
-    /// Version of moecast.
+    /// The program and its version: `moecast 0.1.0`.
     pub tool: String,
     /// Model.
     pub model: String,

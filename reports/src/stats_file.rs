@@ -23,7 +23,7 @@ pub(crate) const COUNTED: &str =
 pub struct StatsFile {
     /// [`VERSION`].
     pub version: u32,
-    /// Version of moecast.
+    /// Version of moecast, the number alone.
     pub tool: String,
     /// Model, as the recorder called it; empty when it did not.
     pub model: String,

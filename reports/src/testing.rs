@@ -33,7 +33,7 @@ pub(crate) fn small() -> RunFile {
     let fast = PartMeans { experts: 12.0, dispatch: 2.0, combine: 4.0, ..slow };
     RunFile {
         version: RUN_VERSION,
-        tool: "0.1.0".to_owned(),
+        tool: "moecast 0.1.0".to_owned(),
         model: "toy".to_owned(),
         cluster: "desk:1x2".to_owned(),
         ranks: 2,

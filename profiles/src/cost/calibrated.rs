@@ -79,8 +79,7 @@ impl Calibrated {
             });
         };
         let model = setting.model;
-        let (profile, captured) = profile.captured();
-        let mut chooser = Chooser::new(&profile, captured, model);
+        let mut chooser = Chooser::new(profile, model);
         let experts = chooser.experts(setting.expert_tensor_ranks, setting.expert_ranks);
         let feed_forward = |chooser: &mut Chooser, name, inter: u32| {
             let up = chooser.gemm(name, model.dense_type, 2 * inter, model.hidden)?;

@@ -285,5 +285,12 @@ fn launches_of_uncaptured_tables_are_left_out_and_said() {
     let cost = Kernels::new(find("calibrated").unwrap(), &setting).unwrap().model;
     let dense = cost.dense_layer(1);
     assert!(dense < Nanos(40_000), "a dense layer of one token takes {dense}");
-    assert!(cost.known().iter().any(|known| known.by.contains("launches left out")));
+    let known = cost.known();
+    let left_out = |kernel: &str| {
+        let known = known.iter().find(|known| known.kernel == kernel).unwrap();
+        known.by.contains("launches left out")
+    };
+    assert!(left_out("dense layers") && left_out("decode"), "{known:?}");
+    // A table of the same variant, whose start is kept.
+    assert!(!left_out("prefill"), "{known:?}");
 }

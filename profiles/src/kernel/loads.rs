@@ -5,12 +5,13 @@
 //! law, moves the most loaded rank to the front and times that rank; its seeds are not recorded,
 //! so statistics are averaged over our own draws. Some engines then route the benchmark's logits
 //! again, which changes the loads (`sample::routing`); knowing that is worth more than any
-//! constant of the form.
+//! constant of the form. Our own benchmark's draw is known, and is not averaged.
 
 use std::collections::BTreeMap;
 
 use rand::RngExt;
 
+use crate::measure::timed_rows;
 use crate::sample::routing;
 use crate::seed::Seed;
 
@@ -98,7 +99,8 @@ impl Cache {
 }
 
 fn statistics(setting: Setting) -> Statistics {
-    let draws = if setting.skew_percent == 0 { 1 } else { DRAWS };
+    let known = setting.skew_percent == 0 || setting.routing == routing::MEASURE;
+    let draws = if known { 1 } else { DRAWS };
     let mut mean = Statistics::default();
     for draw in 0..draws {
         mean.add(Statistics::of(&timed_rank(setting, draw)), 1.0 / f64::from(draws));
@@ -109,6 +111,10 @@ fn statistics(setting: Setting) -> Statistics {
 /// Rows per expert of the rank that was timed.
 fn timed_rank(setting: Setting, draw: u32) -> Vec<u32> {
     let Setting { tokens, experts, topk, ep, skew_percent, routing } = setting;
+    if routing == routing::MEASURE {
+        let rows = timed_rows(tokens, topk, experts, ep, skew_percent);
+        return rows.into_iter().map(|rows| u32::try_from(rows).unwrap_or(u32::MAX)).collect();
+    }
     let local = (experts / ep.max(1)).max(1) as usize;
     if skew_percent == 0 && routing == routing::EVEN {
         return even(setting)[..local].to_vec();

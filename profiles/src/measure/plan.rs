@@ -248,7 +248,7 @@ fn expert_points() -> Vec<Point> {
             for variant in ["nvrtc/bf16", "cublaslt-loop/bf16"] {
                 for skew_percent in [0, 60, 120] {
                     for tokens in [1, 8, 32, 128, 512, 2048, 8192] {
-                        let shape = [hidden, inter, topk, experts, 1, ep, 3, routing::PLAIN];
+                        let shape = [hidden, inter, topk, experts, 1, ep, 3, routing::MEASURE];
                         let at = [skew_percent, tokens];
                         points.push(Point::new(Family::ExpertGemm, variant, &shape, &at));
                     }

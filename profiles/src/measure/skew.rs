@@ -4,7 +4,9 @@
 //! with density proportional to x^-a between 1 and 1000 (a is the skew), the picks are shared out
 //! in proportion to the weights, and no expert gets more picks than there are tokens, since a
 //! token picks an expert once. The draw is of its own named seed stream: the same on every
-//! machine and run. Benchmarks of inference engines draw likewise (NVIDIA's aiconfigurator).
+//! machine and run, so that a fit knows the very loads of a sample and not just their law.
+//! Benchmarks of inference engines draw from another power law (NVIDIA's aiconfigurator), which
+//! is why samples of ours say [`routing::MEASURE`](crate::sample::routing::MEASURE).
 
 use rand::{Rng, RngExt};
 
@@ -44,6 +46,19 @@ pub fn busiest_rank(counts: &[u64], ranks: u32) -> &[u64] {
         }
     }
     busiest
+}
+
+/// Rows of each expert of the rank that a benchmark of experts times: `tokens` are those of all
+/// `ranks` together. What is timed and what a fit assumes was timed both come from here.
+pub(crate) fn timed_rows(
+    tokens: u64,
+    topk: u32,
+    experts: u32,
+    ranks: u32,
+    skew_percent: u64,
+) -> Vec<u64> {
+    let picks = skewed_picks(tokens, topk, experts, skew_percent);
+    busiest_rank(&picks, ranks).to_vec()
 }
 
 /// One draw from the bounded power law, by inversion of its distribution.

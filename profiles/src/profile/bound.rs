@@ -3,12 +3,16 @@
 //! A [`Curve`] holds times over one coordinate (a matrix product over rows, a collective over
 //! bytes), a [`Surface`] over two (attention over batch and length), an [`ExpertTimer`] evaluates
 //! the closed form of expert GEMMs on the real vector of rows.
+//!
+//! A forward pass runs as a captured graph: where a table was measured without one, binding
+//! leaves its launches out ([`Table::captured_start`]); [`Profile::ask`] keeps them.
 
+use std::borrow::Cow;
 use std::f64::consts::{LN_2, LOG2_E};
 
 use super::Profile;
 use crate::kernel::expert_gemm::Bound;
-use crate::kernel::{Axis, Group, Machine, fast, loads};
+use crate::kernel::{Group, Machine, fast, loads};
 use crate::sample::{Family, Sample};
 use crate::table::{Answer, Source, Table};
 use crate::units::Nanos;
@@ -193,7 +197,8 @@ impl ExpertTimer {
 }
 
 impl Profile {
-    /// Times over the one coordinate of `family` at `shape`; `None` without such a table.
+    /// Times over the one coordinate of `family` at `shape`, inside a captured graph; `None`
+    /// without such a table.
     #[must_use]
     pub fn curve(&self, family: Family, variant: &str, shape: &[u32]) -> Option<Curve> {
         let table = self.table(family, variant, shape)?;
@@ -203,7 +208,8 @@ impl Profile {
         Some(Curve::tabulate(&mut time, known.error, known.source.max(Source::Interpolated)))
     }
 
-    /// Times over the two coordinates of `family` at `shape`; `None` without such a table.
+    /// Times over the two coordinates of `family` at `shape`, inside a captured graph; `None`
+    /// without such a table.
     #[must_use]
     pub fn surface(&self, family: Family, variant: &str, shape: &[u32]) -> Option<Surface> {
         let table = self.table(family, variant, shape)?;
@@ -223,14 +229,7 @@ impl Profile {
         let table = self.table(Family::ExpertGemm, variant, shape)?;
         let group = Group { variant, machine: self.machine };
         let speakers = table.speakers(shape);
-        let sample = Sample {
-            family: Family::ExpertGemm,
-            variant: variant.to_owned(),
-            shape: shape.to_vec(),
-            at: vec![0, 1],
-            time_us: 1.0,
-            spread: None,
-        };
+        let sample = Sample::question(Family::ExpertGemm, variant, shape, &[0, 1]);
         let mut cache = loads::Cache::default();
         let features = (table.kernel().features)(&sample, &group, &mut cache);
         let points = u64::from(TOKEN_BITS) * TOKEN_OCTAVE + 1;
@@ -259,6 +258,8 @@ impl Profile {
 struct Asked<'a> {
     table: &'a Table,
     machine: Machine,
+    /// The table's, as they are inside a captured graph.
+    parameters: Cow<'a, [f64]>,
     sample: Sample,
     speakers: Vec<(usize, f64)>,
     cache: loads::Cache,
@@ -266,32 +267,24 @@ struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     fn new(profile: &Profile, table: &'a Table, shape: &[u32]) -> Self {
-        let sample = Sample {
-            family: table.family,
-            variant: table.variant.clone(),
-            shape: shape.to_vec(),
-            at: Vec::new(),
-            time_us: 1.0,
-            spread: None,
-        };
+        let sample = Sample::question(table.family, &table.variant, shape, &[]);
+        let mut parameters = Cow::Borrowed(&table.parameters[..]);
+        if let Some(start) = table.captured_start() {
+            parameters.to_mut()[0] = start;
+        }
         let speakers = table.speakers(shape);
-        Self { table, machine: profile.machine, sample, speakers, cache: loads::Cache::default() }
+        let (machine, cache) = (profile.machine, loads::Cache::default());
+        Self { table, machine, parameters, sample, speakers, cache }
     }
 
     fn answer(&mut self, at: &[u64]) -> Answer {
         self.sample.at = at.iter().map(|at| (*at).max(1)).collect();
-        let kernel = self.table.kernel();
-        let group = Group { variant: &self.table.variant, machine: self.machine };
-        let features = (kernel.features)(&self.sample, &group, &mut self.cache);
-        let form = (kernel.time)(self.table.form, &self.table.parameters, &features);
-        let coordinate =
-            |axis: &Axis| axis.coordinate(axis.value(&self.sample.shape, &self.sample.at));
-        let place: Vec<f64> = kernel.axes.iter().map(coordinate).collect();
-        let (residual, _) = self.table.residual(&self.speakers, &place);
-        let source = match self.table.position(&self.sample.shape) {
+        let Self { table, machine, parameters, sample, speakers, cache } = self;
+        let (time_us, _) = table.time(sample, *machine, parameters, speakers, cache);
+        let source = match table.position(&sample.shape) {
             Some(_) => Source::Interpolated,
             None => Source::Extrapolated,
         };
-        Answer { time_us: form * residual.exp(), source, error: self.table.errors.expected(source) }
+        Answer { time_us, source, error: table.errors.expected(source) }
     }
 }

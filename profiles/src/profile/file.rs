@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Profile;
 use crate::kernel::{Machine, kernel};
-use crate::sample::{Family, Provenance};
+use crate::sample::{Family, Fields, Provenance};
 use crate::table::{Errors, Table};
 use crate::{Error, Result};
 
@@ -206,8 +206,8 @@ fn check(file: &TableFile, family: Family) -> std::result::Result<usize, String>
         return Err(format!("a shape without its {fields} fields"));
     }
     let zero = |shape: &Vec<u32>| {
-        let needs = |name: &str| !matches!(name, "window" | "routing" | "sms");
-        family.fields().shape.iter().zip(shape).any(|(name, value)| *value == 0 && needs(name))
+        let mut fields = family.fields().shape.iter().zip(shape);
+        fields.any(|(name, value)| *value == 0 && !Fields::may_be_zero(name))
     };
     if file.shapes.iter().any(zero) {
         return Err("a shape with a field of 0".to_owned());

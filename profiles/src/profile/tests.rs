@@ -74,6 +74,17 @@ fn bound_answers_are_the_slow_ones() {
 }
 
 #[test]
+fn bound_answers_leave_out_the_launches_of_tables_measured_without_a_graph() {
+    let mut samples = gemms();
+    samples.samples.iter_mut().for_each(|sample| sample.time_us += 80.0);
+    let profile = fitted(&samples);
+    let slow = profile.ask(Family::Gemm, VARIANT, &[2048, 4096], &[64]).unwrap().time_us;
+    let curve = profile.curve(Family::Gemm, VARIANT, &[2048, 4096]).unwrap();
+    let fast = curve.time(64).0 as f64 * 1e-3;
+    assert!(slow > 80.0 && fast < 30.0, "{fast} for {slow}");
+}
+
+#[test]
 fn the_order_of_samples_and_the_number_of_threads_change_nothing() {
     let samples = gemms();
     let mut reversed = samples.clone();

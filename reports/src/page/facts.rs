@@ -23,11 +23,12 @@ fn kernels(run: &RunFile) -> String {
     let mut html = "<h3>How kernel times are known</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
                     <table class=\"wide-table left\">\n<thead><tr><th scope=\"col\">kernel</th>\
                     <th scope=\"col\">by</th><th scope=\"col\">how</th>\
-                    <th scope=\"col\">expected error</th></tr></thead>\n<tbody>\n"
+                    <th scope=\"col\" class=\"number\">expected error</th></tr></thead>\n\
+                    <tbody>\n"
         .to_owned();
     for known in &run.kernels {
         html += &format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{:.1}%</td></tr>\n",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td class=\"number\">{:.1}%</td></tr>\n",
             escape(&known.kernel),
             escape(&known.by),
             known.source.name(),
@@ -77,11 +78,11 @@ fn section(facts: Vec<Fact>, remarks: &[&String], inputs: &[InputDigest]) -> Str
     if !inputs.is_empty() {
         html += "<h3>Input files of the recording</h3>\n<div class=\"scroll\" tabindex=\"0\">\n\
                  <table class=\"wide-table left\">\n<thead><tr><th scope=\"col\">file</th>\
-                 <th scope=\"col\">bytes</th><th scope=\"col\">SHA-256</th></tr></thead>\n\
-                 <tbody>\n";
+                 <th scope=\"col\" class=\"number\">bytes</th>\
+                 <th scope=\"col\">SHA-256</th></tr></thead>\n<tbody>\n";
         for input in inputs {
             html += &format!(
-                "<tr><td>{}</td><td>{}</td><td><code>{}</code></td></tr>\n",
+                "<tr><td>{}</td><td class=\"number\">{}</td><td><code>{}</code></td></tr>\n",
                 escape(&input.name),
                 digits::count(input.bytes),
                 escape(&input.sha256)
@@ -128,6 +129,6 @@ fn facts(run: &RunFile) -> Vec<Fact> {
         ("Simulated part", trace.part.clone()),
         ("Tokens", digits::count(trace.tokens)),
         ("Requests", requests(trace.requests)),
-        ("Made by", format!("moecast {}", run.tool)),
+        ("Made by", run.tool.clone()),
     ]
 }

@@ -64,6 +64,13 @@ fn a_page_of_a_recording_says_what_it_is_and_what_is_missing() {
 }
 
 #[test]
+fn the_program_is_named_once() {
+    for subject in [of(&small()), Subject::Recording(&recording())] {
+        assert!(page(subject).unwrap().contains("<dt>Made by</dt><dd>moecast 0.1.0</dd>"));
+    }
+}
+
+#[test]
 fn the_page_asks_for_nothing_from_outside() {
     let html = page(of(&small())).unwrap();
     for outside in ["http:", "https:", "src=", "href", "url(", "@import", "<script", "<link"] {

@@ -8,15 +8,13 @@ use crate::cost::Known;
 use crate::model::{Attention, DataType, ModelShape};
 use crate::profile::{Curve, ExpertTimer, Profile, Surface};
 use crate::sample::Family;
-use crate::table::Source;
+use crate::table::{Source, Table};
 
 /// Matrices of a gated expert.
 const GATED: u32 = 3;
 
 pub(super) struct Chooser<'a> {
     profile: &'a Profile,
-    /// Variants whose launches were left out.
-    captured: Vec<String>,
     model: &'a ModelShape,
     pub(super) known: Vec<Known>,
 }
@@ -31,28 +29,24 @@ fn names(data_type: DataType) -> &'static [&'static str] {
 }
 
 impl<'a> Chooser<'a> {
-    pub(super) fn new(profile: &'a Profile, captured: Vec<String>, model: &'a ModelShape) -> Self {
-        Self { profile, captured, model, known: Vec::new() }
+    pub(super) fn new(profile: &'a Profile, model: &'a ModelShape) -> Self {
+        Self { profile, model, known: Vec::new() }
     }
 
-    /// The best variant of `family` whose types begin with one of `types`.
-    fn variant(&self, family: Family, types: &[&str], shape: &[u32]) -> Option<&'a str> {
+    /// The best table of `family` for `shape` whose types begin with one of `types`.
+    fn table(&self, family: Family, types: &[&str], shape: &[u32]) -> Option<&'a Table> {
         let variants = self.profile.variants(family);
         for wanted in types {
             let fits = |variant: &&&str| {
                 let own = variant.split_once('/').map_or("", |(_, types)| types);
                 own == *wanted || own.starts_with(&format!("{wanted}/"))
             };
-            let holding: Vec<&str> = variants
+            let holding: Vec<&Table> = variants
                 .iter()
                 .filter(fits)
-                .filter(|variant| self.profile.table(family, variant, shape).is_some())
-                .copied()
+                .filter_map(|variant| self.profile.table(family, variant, shape))
                 .collect();
-            let exact = holding.iter().find(|variant| {
-                let table = self.profile.table(family, variant, shape);
-                table.is_some_and(|table| table.position(shape).is_some())
-            });
+            let exact = holding.iter().find(|table| table.position(shape).is_some());
             if let Some(found) = exact.or(holding.first()) {
                 return Some(found);
             }
@@ -60,12 +54,12 @@ impl<'a> Chooser<'a> {
         None
     }
 
-    fn note(&mut self, kernel: &str, by: Option<&str>, source: Source, error: f64) {
+    fn note(&mut self, kernel: &str, by: Option<&Table>, source: Source, error: f64) {
         let by = by.map_or_else(
             || "roofline: the profile has no such table".to_owned(),
-            |variant| match self.captured.iter().any(|captured| captured == variant) {
-                true => format!("table {variant}, its launches left out"),
-                false => format!("table {variant}"),
+            |table| match table.captured_start() {
+                Some(_) => format!("table {}, its launches left out", table.variant),
+                None => format!("table {}", table.variant),
             },
         );
         let known = Known { kernel: kernel.to_owned(), by, source, error };
@@ -86,11 +80,11 @@ impl<'a> Chooser<'a> {
             GATED,
             0,
         ];
-        let variant = self.variant(Family::ExpertGemm, names(model.expert_type), &shape);
-        let timer = variant.and_then(|variant| self.profile.experts(variant, &shape));
+        let table = self.table(Family::ExpertGemm, names(model.expert_type), &shape);
+        let timer = table.and_then(|table| self.profile.experts(&table.variant, &shape));
         let (source, error) =
             timer.as_ref().map_or((Source::Assumed, 0.3), |timer| (timer.source, timer.error));
-        self.note("experts", variant, source, error);
+        self.note("experts", table, source, error);
         timer
     }
 
@@ -105,11 +99,12 @@ impl<'a> Chooser<'a> {
         let shape = [n, k];
         // 4-bit weights are for experts; the other matrices of such models are 16-bit.
         let types = if data_type == DataType::Mxfp4 { DataType::Bf16 } else { data_type };
-        let variant = self.variant(Family::Gemm, names(types), &shape);
-        let curve = variant.and_then(|variant| self.profile.curve(Family::Gemm, variant, &shape));
+        let table = self.table(Family::Gemm, names(types), &shape);
+        let curve =
+            table.and_then(|table| self.profile.curve(Family::Gemm, &table.variant, &shape));
         let (source, error) =
             curve.as_ref().map_or((Source::Assumed, 0.3), |curve| (curve.source, curve.error));
-        self.note(kernel, variant, source, error);
+        self.note(kernel, table, source, error);
         curve
     }
 
@@ -127,7 +122,8 @@ impl<'a> Chooser<'a> {
         let mut curves = Vec::new();
         for variant in variants.into_iter().filter(wanted) {
             if let Some(curve) = self.profile.curve(Family::AllReduce, variant, &shape) {
-                self.note("all-reduce", Some(variant), curve.source, curve.error);
+                let table = self.profile.table(Family::AllReduce, variant, &shape);
+                self.note("all-reduce", table, curve.source, curve.error);
                 curves.push(curve);
             }
         }
@@ -144,9 +140,9 @@ impl<'a> Chooser<'a> {
         types: &[&str],
         shape: &[u32],
     ) -> Option<Surface> {
-        let variant = self.variant(family, types, shape)?;
-        let surface = self.profile.surface(family, variant, shape)?;
-        self.note(kernel, Some(variant), surface.source, surface.error);
+        let table = self.table(family, types, shape)?;
+        let surface = self.profile.surface(family, &table.variant, shape)?;
+        self.note(kernel, Some(table), surface.source, surface.error);
         Some(surface)
     }
 
@@ -202,35 +198,9 @@ impl<'a> Chooser<'a> {
 
     /// Products around the attention kernels; empty where a table is missing.
     pub(super) fn projections(&mut self) -> Vec<Curve> {
-        let (hidden, own) = (self.model.hidden, self.model.dense_type);
-        let matrices: Vec<(u32, u32)> = match self.model.attention {
-            Attention::Gqa { heads, kv_heads, head_dim, .. } => {
-                vec![((heads + 2 * kv_heads) * head_dim, hidden), (hidden, heads * head_dim)]
-            }
-            Attention::Mla {
-                heads,
-                q_lora_rank,
-                kv_lora_rank,
-                nope_head_dim,
-                rope_head_dim,
-                v_head_dim,
-            } => {
-                let query = heads * (nope_head_dim + rope_head_dim);
-                let mut matrices = vec![
-                    (q_lora_rank + kv_lora_rank + rope_head_dim, hidden),
-                    (query, if q_lora_rank > 0 { q_lora_rank } else { hidden }),
-                    // The absorbed key and value matrices, as one product of the same bytes.
-                    (heads * (nope_head_dim + v_head_dim), kv_lora_rank),
-                    (hidden, heads * v_head_dim),
-                ];
-                if q_lora_rank == 0 {
-                    matrices[0].0 = kv_lora_rank + rope_head_dim;
-                }
-                matrices
-            }
-        };
-        let found: Option<Vec<Curve>> =
-            matrices.iter().map(|&(n, k)| self.gemm("projections", own, n, k)).collect();
+        let model = self.model;
+        let product = |(n, k)| self.gemm("projections", model.dense_type, n, k);
+        let found: Option<Vec<Curve>> = model.attention_matrices().map(product).collect();
         found.unwrap_or_default()
     }
 }

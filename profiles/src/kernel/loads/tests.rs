@@ -1,4 +1,6 @@
 use super::*;
+use crate::measure::{Kind, busiest_rank, plan_for, skewed_picks};
+use crate::sample::Family;
 
 fn setting(tokens: u64, ep: u32, skew_percent: u64, routing: u32) -> Setting {
     Setting { tokens, experts: 256, topk: 8, ep, skew_percent, routing }
@@ -18,6 +20,27 @@ fn a_power_law_deals_every_pick_and_the_first_rank_is_the_busiest() {
             }
         }
     }
+}
+
+/// A fit must assume the loads that were timed, not some other draw of about the same skew.
+#[test]
+fn statistics_of_our_own_benchmark_are_those_of_the_picks_it_makes() {
+    let mut cache = Cache::default();
+    let mut skewed = 0;
+    for point in plan_for(&Kind::Cuda).points {
+        if point.family == Family::ExpertGemm {
+            let (shape, at) = (&point.shape, &point.at);
+            assert_eq!(shape[7], routing::MEASURE, "{point}");
+            let picks = skewed_picks(at[1], shape[2], shape[3], at[0]);
+            let rows: Vec<u32> = busiest_rank(&picks, shape[5])
+                .iter()
+                .map(|rows| u32::try_from(*rows).unwrap())
+                .collect();
+            assert_eq!(cache.statistics(shape, at), Statistics::of(&rows), "{point}");
+            skewed += u32::from(at[0] > 0);
+        }
+    }
+    assert!(skewed > 100);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 
 use cudarc::driver::{CudaSlice, CudaView, DevicePtr};
 
-use super::super::{Point, busiest_rank, skewed_picks};
+use super::super::{Point, timed_rows};
 use super::kernels::{Experts, Pattern};
 use super::layout::{COLUMNS, DEPTH, Rotation, tile_rows, tiles};
 use super::lt::{Handle, Number};
@@ -39,8 +39,7 @@ impl Job {
             let why = format!("{matrices} matrices of {hidden} x {inner}; only 3, by {ALIGNED}");
             return Err(unsupported(why));
         }
-        let picks = skewed_picks(point.at[1], topk, experts, point.at[0]);
-        let counts = busiest_rank(&picks, ep).to_vec();
+        let counts = timed_rows(point.at[1], topk, experts, ep, point.at[0]);
         if counts.iter().sum::<u64>() == 0 {
             return Err(unsupported("no tokens".to_owned()));
         }
@@ -203,6 +202,7 @@ fn time_loop<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernel::loads::{Cache, Statistics};
     use crate::measure::{Kind, plan_for};
     use crate::sample::Family;
 
@@ -212,6 +212,11 @@ mod tests {
         for point in plan_for(&Kind::Cuda).points {
             if point.family == Family::ExpertGemm {
                 let job = Job::of(&point).unwrap();
+                let mut cache = Cache::default();
+                let found = cache.statistics(&point.shape, &point.at);
+                let rows: Vec<u32> =
+                    job.counts.iter().map(|count| u32::try_from(*count).unwrap()).collect();
+                assert_eq!(found, Statistics::of(&rows), "{point}");
                 assert_eq!(job.counts.len(), (point.shape[3] / point.shape[5]) as usize, "{point}");
                 let all = point.at[1] * u64::from(point.shape[2]);
                 let rows = job.rows() as u64;

@@ -5,6 +5,7 @@
 mod deal;
 pub mod dispatch;
 mod error;
+pub mod event;
 pub mod placement;
 pub mod record;
 mod run;

@@ -10,6 +10,7 @@ pub mod placement;
 pub mod record;
 mod run;
 pub mod scenario;
+pub mod serving;
 pub mod steady;
 mod step;
 

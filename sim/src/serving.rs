@@ -1,0 +1,4 @@
+//! Serving requests over time.
+
+pub mod power;
+pub mod record;

@@ -172,7 +172,9 @@ fn a_full_timeline_joins_neighbours() {
 proptest! {
     #[test]
     fn a_summary_reads_back_what_it_wrote(
-        times in proptest::collection::vec((0_u64..1_000, 0_u64..1_000, 0_u64..1_000, 1_u32..99), 0..99)
+        times in proptest::collection::vec(
+            (0_u64..1_000, 0_u64..1_000, 0_u64..1_000, 1_u32..99), 0..99
+        )
     ) {
         let mut recorder = Recorder::new(settings()).unwrap();
         for (id, (wait, prefill, decode, tokens)) in (0..).zip(times) {

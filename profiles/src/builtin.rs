@@ -199,8 +199,13 @@ mod tests {
             assert!(device.memory_bandwidth.value > domain, "{}", preset.name);
             assert!(domain > device.network_bandwidth.value, "{}", preset.name);
             // Nothing that ships is called measured before one of our benchmarks has run.
-            let kinds =
-                [device.memory.kind, device.memory_bandwidth.kind, device.domain_latency.kind];
+            let kinds = [
+                device.memory.kind,
+                device.memory_bandwidth.kind,
+                device.domain_latency.kind,
+                device.power_idle.kind,
+                device.power_max.kind,
+            ];
             assert!(!kinds.contains(&SourceKind::Measured), "{}", preset.name);
         }
     }

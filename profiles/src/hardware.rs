@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ids::Rank;
 use crate::model::DataType;
-use crate::units::{Bandwidth, Bytes, Flops, Nanos};
+use crate::units::{Bandwidth, Bytes, Flops, Nanos, Watts};
 use crate::{Error, Result, builtin};
 
 /// A figure and where it comes from.
@@ -63,6 +63,10 @@ pub struct Device {
     pub network_latency: Sourced<Nanos>,
     /// Bandwidth between one GPU and its host's memory, one direction.
     pub host_bandwidth: Sourced<Bandwidth>,
+    /// Power of one GPU that an engine holds ready and that computes nothing.
+    pub power_idle: Sourced<Watts>,
+    /// Power that one GPU is limited to as it is sold.
+    pub power_max: Sourced<Watts>,
 }
 
 impl Device {
@@ -94,12 +98,18 @@ impl Device {
             ("domain_bandwidth", self.domain_bandwidth.value.0, &self.domain_bandwidth.source),
             ("network_bandwidth", self.network_bandwidth.value.0, &self.network_bandwidth.source),
             ("host_bandwidth", self.host_bandwidth.value.0, &self.host_bandwidth.source),
+            ("power_idle", self.power_idle.value.0, &self.power_idle.source),
+            ("power_max", self.power_max.value.0, &self.power_max.source),
         ];
         for (key, value, source) in sourced {
             if value == 0 {
                 return Err(self.invalid(key, "0", "a figure above 0"));
             }
             self.check_source(key, source)?;
+        }
+        if self.power_idle.value > self.power_max.value {
+            let limit = format!("at most power_max, {}", self.power_max.value);
+            return Err(self.invalid("power_idle", &self.power_idle.value.to_string(), &limit));
         }
         // A latency of zero is the constant-time network of the baselines.
         self.check_source("domain_latency", &self.domain_latency.source)?;

@@ -33,6 +33,10 @@ pub struct Bandwidth(pub u64);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Flops(pub u64);
 
+/// Power, in whole watts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Watts(pub u64);
+
 impl Nanos {
     /// Rounds a float of nanoseconds up. Negative and non-finite values are a broken invariant.
     #[must_use]
@@ -172,6 +176,7 @@ const BANDWIDTH_UNITS: &[Unit] = &[
 ];
 const FLOPS_UNITS: &[Unit] =
     &[("FLOP/s", 1.0), ("GFLOP/s", 1e9), ("TFLOP/s", 1e12), ("PFLOP/s", 1e15)];
+const WATTS_UNITS: &[Unit] = &[("W", 1.0), ("kW", 1e3)];
 
 fn parse(
     text: &str,
@@ -252,6 +257,7 @@ quantity!(Nanos, "a duration", "\"2 ms\"", NANOS_UNITS, NANOS_UNITS);
 quantity!(Bytes, "a size", "\"80 GiB\"", BYTES_UNITS, &BYTES_UNITS[..5]);
 quantity!(Bandwidth, "a bandwidth", "\"900 GB/s\"", BANDWIDTH_UNITS, &BANDWIDTH_UNITS[..4]);
 quantity!(Flops, "a rate", "\"989 TFLOP/s\"", FLOPS_UNITS, FLOPS_UNITS);
+quantity!(Watts, "a power", "\"700 W\"", WATTS_UNITS, &WATTS_UNITS[..1]);
 
 #[cfg(test)]
 mod tests {
@@ -272,6 +278,7 @@ mod tests {
             assert_eq!(exact(value.0, BYTES_UNITS).parse::<Bytes>().unwrap(), value, "{text}");
         }
         assert_eq!("400 Gbit/s".parse::<Bandwidth>().unwrap(), Bandwidth(50_000_000_000));
+        assert_eq!("1.2 kW".parse::<Watts>().unwrap().to_string(), "1200 W");
         assert_eq!("4.8 TB/s".parse::<Bandwidth>().unwrap().to_string(), "4.80 TB/s");
     }
 

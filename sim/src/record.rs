@@ -190,7 +190,7 @@ impl Run {
 }
 
 /// `part / whole`, and 0 where there is nothing to divide by.
-fn ratio(part: f64, whole: f64) -> f64 {
+pub(crate) fn ratio(part: f64, whole: f64) -> f64 {
     if whole > 0.0 { part / whole } else { 0.0 }
 }
 
@@ -224,11 +224,21 @@ fn confidence(values: &[f64]) -> Option<f64> {
         .take(BATCHES)
         .map(|batch| batch.iter().sum::<f64>() / size as f64)
         .collect();
-    let centre = means.iter().sum::<f64>() / BATCHES as f64;
+    half_width(&means)
+}
+
+/// Half width of the 95% interval of the mean of `means`, which are taken as independent; none
+/// for fewer than two.
+#[expect(clippy::cast_precision_loss, reason = "a number of batches is small")]
+pub(crate) fn half_width(means: &[f64]) -> Option<f64> {
+    if means.len() < 2 {
+        return None;
+    }
+    let (count, freedom) = (means.len() as f64, (means.len() - 1) as f64);
+    let centre = means.iter().sum::<f64>() / count;
     let squares: f64 = means.iter().map(|mean| (mean - centre).powi(2)).sum();
-    let freedom = (BATCHES - 1) as f64;
     let quantile = StudentsT::new(0.0, 1.0, freedom).ok()?.inverse_cdf(0.975);
-    Some(quantile * (squares / freedom / BATCHES as f64).sqrt())
+    Some(quantile * (squares / freedom / count).sqrt())
 }
 
 #[cfg(test)]

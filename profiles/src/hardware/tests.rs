@@ -99,6 +99,15 @@ fn a_device_that_would_divide_by_zero_is_refused() {
 }
 
 #[test]
+fn a_device_that_idles_above_its_limit_is_refused() {
+    let mut device = builtin::device("h200-sxm").unwrap();
+    device.power_idle.value = Watts(701);
+    let answer = device.validate().unwrap_err().to_string();
+    let expected = "device h200-sxm: power_idle: 701 W; expected at most power_max, 700 W";
+    assert_eq!(answer, expected);
+}
+
+#[test]
 fn a_figure_without_a_source_is_refused() {
     let mut device = builtin::device("h200-sxm").unwrap();
     device.network_latency.source = " ".to_owned();

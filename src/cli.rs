@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Quickstart(Quickstart),
     /// Turn a simulated run into one self-contained page and figures.
     Report(Report),
+    /// Simulate a service under load: TTFT, TPOT, throughput, utilisation, energy and cost.
+    Serve(Serve),
     /// Simulate recorded forward passes with a plan and with the placements it replaces.
     Simulate(Simulate),
     /// Import, measure, show, cut, join and export recordings of expert routing.
@@ -108,6 +110,15 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 0.3)]
     pub(crate) heldout: f64,
     /// Folder for plan.json and the engines' files [default: write nothing].
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub(crate) struct Serve {
+    /// The service: model, GPUs, engine, layout, routing and load; see examples/serving.
+    pub(crate) scenario: PathBuf,
+    /// Folder for service.json, requests.csv and the service.toml that repeats the run.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
 }

@@ -15,6 +15,7 @@ mod plan;
 mod profile;
 mod quickstart;
 mod report;
+mod serve;
 mod simulate;
 mod trace;
 mod validate;
@@ -70,6 +71,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Profile(command) => profile::run(command, &cli.global, output),
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),
         Command::Report(arguments) => report::run(arguments, output),
+        Command::Serve(arguments) => serve::run(arguments, &cli.global, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
         Command::Trace(command) => trace::run(command, &cli.global, output),
         Command::Validate(arguments) => validate::run(arguments, &cli.global, output),

@@ -8,7 +8,7 @@ use moecast_profiles::calibration::{Factors, MeasuredRun, Predicted};
 use moecast_profiles::model::DataType;
 use moecast_profiles::seed::Seed;
 use moecast_profiles::units::Nanos;
-use moecast_sim::serving::record::RequestRecord;
+use moecast_sim::serving::record::{PassRecord, RequestRecord};
 use moecast_sim::serving::service::{Limits, Preemption, Role, RoutingSource, Speculation};
 use moecast_sim::serving::{self, Layout, Observer, Service, Setting, router};
 use moecast_traces::requests::Load;
@@ -57,8 +57,8 @@ pub(crate) fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> R
         profile,
     })?;
     let routing = match facts::likeness(&deployment.model, seed)? {
-        Some(trace) if std::env::var("EVEN").is_err() => RoutingSource::Mean(trace),
-        _ => RoutingSource::Even,
+        Some(trace) => RoutingSource::Mean(trace),
+        None => RoutingSource::Even,
     };
     let pool = deployment.pool(Role::Both, 1, routing, None, Limits::default());
     let factors = Factors::of(&deployment.engine);
@@ -113,4 +113,8 @@ impl Observer for Means {
             self.tpot.1 += 1;
         }
     }
+
+    fn pass(&mut self, _: &PassRecord<'_>) {}
+
+    fn token_gaps(&mut self, _: Nanos, _: u32) {}
 }

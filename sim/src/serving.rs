@@ -5,6 +5,7 @@
 //! and engine (one offset a request stands for them), and overlap of computation and transfers.
 
 mod batch;
+pub mod file;
 mod kv;
 pub mod layout;
 mod mean;
@@ -19,6 +20,7 @@ mod sequence;
 pub mod service;
 mod simulate;
 
+pub use file::ServiceFile;
 pub use layout::Layout;
 pub use record::Observer;
 pub use service::{Service, Setting};

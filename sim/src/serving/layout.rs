@@ -50,9 +50,8 @@ impl Layout {
     /// # Errors
     /// [`Error::Scenario`] names the figure that does not fit.
     pub fn check(&self, model: &ModelShape) -> Result<()> {
-        let refuse = |found: String, expected: String| {
-            Err(Error::scenario("layout", found, expected))
-        };
+        let refuse =
+            |found: String, expected: String| Err(Error::scenario("layout", found, expected));
         let all = [
             ("tensor", self.tensor),
             ("data", self.data),

@@ -51,7 +51,13 @@ impl Population {
             let mut sum = 0;
             // Every expert has a chance, or k different ones might never be found.
             let loads = trace.layer_loads(MoeLayer(layer));
-            loads.iter().map(|load| { sum += load + 1; sum }).collect()
+            loads
+                .iter()
+                .map(|load| {
+                    sum += load + 1;
+                    sum
+                })
+                .collect()
         });
         Self::Counted(sums.collect())
     }
@@ -97,11 +103,8 @@ impl Mean {
         }
         let (index, share) = place(tokens);
         let low = self.point(index, prefill);
-        let mut time = if share > 0.0 {
-            low.mixed(&self.point(index + 1, prefill), share)
-        } else {
-            low
-        };
+        let mut time =
+            if share > 0.0 { low.mixed(&self.point(index + 1, prefill), share) } else { low };
         // Ports carry what the fullest rank sends.
         let even = f64::from(tokens) / f64::from(self.layout.data);
         let crowding = (f64::from(most) / even).max(1.0);
@@ -132,9 +135,8 @@ impl Mean {
         let layer = MoeLayer(layer);
         let mut rows = vec![0_u32; self.map.slots()];
         let ranks = u16::try_from(self.layout.ranks()).expect("layouts are checked");
-        let mut copies = self.exchange.as_ref().map(|_| {
-            Copies::new(ranks, self.gpus_per_node.min(ranks))
-        });
+        let mut copies =
+            self.exchange.as_ref().map(|_| Copies::new(ranks, self.gpus_per_node.min(ranks)));
         let mut chooser = Chooser::new(&self.population, self.map.experts());
         let mut picks: Vec<u16> = Vec::new();
         for number in 0..drawn {

@@ -109,9 +109,8 @@ impl PassCost {
             }
             self.kernels(&padded, false)
         });
-        let (mut kernels, mut factored) = decode.map_or((Kernels::default(), 0.0), |decode| {
-            (decode, decode.total * decode_factor)
-        });
+        let (mut kernels, mut factored) = decode
+            .map_or((Kernels::default(), 0.0), |decode| (decode, decode.total * decode_factor));
         if prefills {
             if let (Routing::Recorded(library), true) = (&self.routing, decodes) {
                 library.add(&self.decode_counts, &mut self.prefill_counts);

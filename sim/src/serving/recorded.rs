@@ -167,8 +167,7 @@ impl Library {
     fn add_up_to(&self, rows: &Rows, count: usize, counts: &mut Counts, away: bool) {
         let at = (rows.sums + count / self.stride) * self.used;
         let sums = &self.sums[at..at + self.used];
-        let rest = rows.prompt.start + count / self.stride * self.stride
-            ..rows.prompt.start + count;
+        let rest = rows.prompt.start + count / self.stride * self.stride..rows.prompt.start + count;
         if away {
             for (count, sum) in counts.iter_mut().zip(sums) {
                 *count = count.wrapping_sub(*sum);

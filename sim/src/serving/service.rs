@@ -241,8 +241,9 @@ impl Service {
 
     /// Ranks of a stage of the largest replica.
     #[must_use]
-    pub fn ranks_per_replica(&self) -> u32 {
-        self.pools.iter().map(|pool| pool.layout.ranks()).max().unwrap_or(0)
+    pub fn ranks_per_replica(&self) -> u16 {
+        let most = self.pools.iter().map(|pool| pool.layout.ranks()).max().unwrap_or(0);
+        u16::try_from(most).expect("layouts are checked")
     }
 
     /// Memory of a GPU of every pool.
@@ -266,7 +267,11 @@ impl Pool {
         layout.check(model)?;
         if u32::from(hardware.ranks()) != layout.ranks() {
             let found = format!("{} GPUs a stage in {}", hardware.ranks(), hardware.spec());
-            return Err(Error::scenario("layout", found, format!("the {} of {layout}", layout.ranks())));
+            return Err(Error::scenario(
+                "layout",
+                found,
+                format!("the {} of {layout}", layout.ranks()),
+            ));
         }
         if setting.replicas == 0 {
             return Err(Error::scenario("replicas", "0", "at least 1"));
@@ -282,10 +287,9 @@ impl Pool {
             kv_tokens: limits.kv_tokens.unwrap_or(memory.kv_tokens),
             graph_batch_max: limits.graph_batch_max.unwrap_or(engine.graph_batch_max.value),
         };
-        for (name, value) in [
-            ("step_tokens_max", limits.step_tokens_max),
-            ("sequences_max", limits.sequences_max),
-        ] {
+        for (name, value) in
+            [("step_tokens_max", limits.step_tokens_max), ("sequences_max", limits.sequences_max)]
+        {
             if value == 0 {
                 return Err(Error::scenario(format!("limits.{name}"), "0", "at least 1"));
             }

@@ -152,12 +152,7 @@ impl Replica {
             Load::Open(trace) if service.prefix_cache => trace.distinct_blocks(),
             _ => 0,
         };
-        let kv = KvPool::new(
-            limits.kv_tokens,
-            service.block_tokens,
-            PREFIX_BLOCK_TOKENS,
-            prefixes,
-        );
+        let kv = KvPool::new(limits.kv_tokens, service.block_tokens, PREFIX_BLOCK_TOKENS, prefixes);
         let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
         let drafts = service.speculation.draft_tokens;
         let routing = match &pool.routing {

@@ -66,9 +66,27 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct Validate {
-    /// CSV of measured runs, as `moecast profile tune` reads them.
+    /// CSV of measured runs, as `moecast profile tune` reads them [default: published systems].
     #[arg(long)]
-    pub(crate) runs: PathBuf,
+    pub(crate) runs: Option<PathBuf>,
+    /// Records that `moecast profile tune` wrote [default: what engines do by default].
+    #[arg(long, requires = "runs")]
+    pub(crate) calibration: Option<PathBuf>,
+    /// Profile of measured kernels [default: the shipped one of each run's GPU and engine].
+    #[arg(long, requires = "runs")]
+    pub(crate) profile: Option<String>,
+    /// Only runs of this trust.
+    #[arg(long, requires = "runs")]
+    pub(crate) trust: Option<String>,
+    /// A figure of predicted against measured times (.svg or .png).
+    #[arg(long, requires = "runs")]
+    pub(crate) figure: Option<PathBuf>,
+    /// Fail where errors are worse than in this table, which --write-errors wrote.
+    #[arg(long, requires = "runs")]
+    pub(crate) against: Option<PathBuf>,
+    /// Write the table of errors.
+    #[arg(long, requires = "runs")]
+    pub(crate) write_errors: Option<PathBuf>,
 }
 
 #[derive(Args)]

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use moecast_profiles::calibration::{Factors, MeasuredRun, Predicted};
+use moecast_profiles::calibration::{Factors, Key, MeasuredRun, Predicted};
 use moecast_profiles::model::DataType;
 use moecast_profiles::seed::Seed;
-use moecast_profiles::units::Nanos;
-use moecast_sim::serving::record::{PassRecord, RequestRecord};
+use moecast_profiles::units::{Nanos, SimTime};
+use moecast_sim::serving::record::{PassParts, PassRecord, RequestRecord};
 use moecast_sim::serving::service::{Limits, Preemption, Role, RoutingSource, Speculation};
 use moecast_sim::serving::{self, Layout, Observer, Service, Setting, router};
 use moecast_traces::requests::Load;
@@ -20,14 +20,46 @@ use crate::facts;
 /// Requests of one client, as InferenceX measures.
 const REQUESTS_PER_CLIENT: u32 = 10;
 
+/// What calibration records call the kernel tables that ship with moecast.
+pub(crate) const SHIPPED: &str = "shipped";
+
+/// The record that a run belongs to.
+pub(crate) fn calibration_key(run: &MeasuredRun) -> Key {
+    Key {
+        engine: run.engine.clone(),
+        version: run.version.clone(),
+        kernel_source: run.kernel_source.clone(),
+        gpu: run.gpu.clone(),
+        model: run.model.clone(),
+    }
+}
+
+/// A service for each of `runs`, under its load, or why there is none. Runs of one deployment
+/// share what was prepared for it.
+pub(crate) fn services(
+    runs: &[MeasuredRun],
+    profile: Option<&str>,
+    seed: Seed,
+) -> Vec<Result<Service, String>> {
+    let mut built: BTreeMap<String, Result<Service, String>> = BTreeMap::new();
+    let said = |error: anyhow::Error| format!("{error:#}");
+    let of = |run: &MeasuredRun| {
+        let service =
+            built.entry(key(run)).or_insert_with(|| service(run, profile, seed).map_err(said));
+        let load = load(run, seed).map_err(said)?;
+        service.as_ref().map_err(Clone::clone)?.under(load).map_err(|error| said(error.into()))
+    };
+    runs.iter().map(of).collect()
+}
+
 /// What runs of one deployment share.
-pub(crate) fn key(run: &MeasuredRun) -> String {
+fn key(run: &MeasuredRun) -> String {
     let MeasuredRun { model, gpu, tp, ep, moe_tp, dp, engine, version, .. } = run;
     format!("{model}|{gpu}|{tp}|{ep}|{moe_tp}|{dp}|{engine}|{version}|{}", run.moe_weight_dtype)
 }
 
-/// The service that `run` measured, under its load.
-pub(crate) fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Service> {
+/// The service that `run` measured.
+fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Service> {
     let name =
         facts::preset_in(&run.model).with_context(|| format!("{}: no model preset", run.model))?;
     let mut model = facts::model(name)?;
@@ -68,7 +100,7 @@ pub(crate) fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> R
         factors,
         pools: vec![pool],
         router: router::find("round-robin")?,
-        load: load(run, seed)?,
+        load: smallest_load(seed)?,
         speculation: Speculation::default(),
         preemption: Preemption::Recompute,
         prefix_cache: false,
@@ -76,8 +108,20 @@ pub(crate) fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> R
     })?)
 }
 
+/// One request of one token: what a service is built with before it gets a run's own load.
+fn smallest_load(seed: Seed) -> Result<Load> {
+    let values = BTreeMap::from([("clients".to_owned(), 1.0)]);
+    let one = Length::Fixed { tokens: 1 };
+    Ok(generators::generate(
+        "closed-loop",
+        &values,
+        Lengths::Drawn { input: one, output: one },
+        seed,
+    )?)
+}
+
 /// What the clients of `run` ask.
-pub(crate) fn load(run: &MeasuredRun, seed: Seed) -> Result<Load> {
+fn load(run: &MeasuredRun, seed: Seed) -> Result<Load> {
     let values = BTreeMap::from([
         ("clients".to_owned(), f64::from(run.concurrency)),
         ("requests-per-client".to_owned(), f64::from(REQUESTS_PER_CLIENT)),
@@ -89,32 +133,104 @@ pub(crate) fn load(run: &MeasuredRun, seed: Seed) -> Result<Load> {
 
 /// Mean times of a simulated run, as benchmarks report them.
 pub(crate) fn predict(service: &Service, factors: Factors) -> Predicted {
-    let mut means = Means::default();
-    serving::run(&service.with_factors(factors), &mut means, &mut |_| ());
-    let mean = |(sum, count): (f64, u64)| if count > 0 { sum / count as f64 } else { 0.0 };
-    Predicted { ttft_ms: mean(means.ttft), tpot_ms: mean(means.tpot) }
+    explain(service, factors).predict(&factors)
 }
 
-/// Sums and counts of milliseconds.
-#[derive(Default)]
-struct Means {
-    ttft: (f64, u64),
-    tpot: (f64, u64),
+/// A run with the parts of its mean times: what other factors would make of it, as long as they
+/// do not change which requests share passes.
+pub(crate) struct Explained {
+    factors: Factors,
+    ttft: Parts,
+    tpot: Parts,
 }
 
-impl Observer for Means {
-    fn request(&mut self, record: &RequestRecord) {
+/// Parts of a mean time, milliseconds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Parts {
+    decode: f64,
+    prefill: f64,
+    host: f64,
+}
+
+impl Parts {
+    fn of(pass: &PassParts) -> Self {
         let ms = |time: Nanos| time.0 as f64 * 1e-6;
-        self.ttft.0 += ms(record.first_token.since(record.arrival));
-        self.ttft.1 += 1;
+        Self { decode: ms(pass.decode), prefill: ms(pass.prefill), host: ms(pass.host) }
+    }
+
+    /// `share` of `more` on top.
+    fn plus(&self, more: &Self, share: f64) -> Self {
+        Self {
+            decode: self.decode + more.decode * share,
+            prefill: self.prefill + more.prefill * share,
+            host: self.host + more.host * share,
+        }
+    }
+}
+
+impl Explained {
+    /// The mean times under `factors`; exact under those of the run.
+    pub(crate) fn predict(&self, factors: &Factors) -> Predicted {
+        let ns = |time: Nanos| time.0.max(1) as f64;
+        let base = &self.factors;
+        let decode = factors.decode_factor / base.decode_factor;
+        let prefill = factors.prefill_factor / base.prefill_factor;
+        let host = ns(factors.host_time) / ns(base.host_time);
+        let sum =
+            |parts: &Parts| parts.decode * decode + parts.prefill * prefill + parts.host * host;
+        let offset = factors.ttft_offset.0 as f64 * 1e-6;
+        Predicted { ttft_ms: offset + sum(&self.ttft), tpot_ms: sum(&self.tpot) }
+    }
+}
+
+/// Simulates the service's load under `factors`. One replica, one pass at a time.
+pub(crate) fn explain(service: &Service, factors: Factors) -> Explained {
+    let mut clock = Clock { offset: factors.ttft_offset, ..Clock::default() };
+    serving::run(&service.with_factors(factors), &mut clock, &mut |_| ());
+    let mean = |(sum, count): (Parts, u64)| Parts::default().plus(&sum, 1.0 / count.max(1) as f64);
+    Explained { factors, ttft: mean(clock.ttft), tpot: mean(clock.tpot) }
+}
+
+/// Sums up the parts of passes, so that any stretch of time can be told apart into them.
+#[derive(Default)]
+struct Clock {
+    offset: Nanos,
+    /// Ends of passes, and the parts of all passes until then.
+    ends: Vec<(SimTime, Parts)>,
+    /// Sums over requests, and how many.
+    ttft: (Parts, u64),
+    tpot: (Parts, u64),
+}
+
+impl Clock {
+    /// Parts of all passes until `time`; of a pass under way, as much as has gone by.
+    fn until(&self, time: SimTime) -> Parts {
+        let after = self.ends.partition_point(|(end, _)| *end <= time);
+        let (start, parts) =
+            after.checked_sub(1).map_or((SimTime(0), Parts::default()), |last| self.ends[last]);
+        let Some((end, more)) = self.ends.get(after) else { return parts };
+        // Passes follow each other while anybody waits, so the next one began at the last's end.
+        let share = time.since(start).0 as f64 / end.since(start).0 as f64;
+        parts.plus(&more.plus(&parts, -1.0), share)
+    }
+}
+
+impl Observer for Clock {
+    fn request(&mut self, record: &RequestRecord) {
+        let first = self.until(record.first_token);
+        let waited = first.plus(&self.until(record.arrival + self.offset), -1.0);
+        self.ttft = (self.ttft.0.plus(&waited, 1.0), self.ttft.1 + 1);
         if record.output_tokens > 1 {
-            let decoding = ms(record.finished.since(record.first_token));
-            self.tpot.0 += decoding / f64::from(record.output_tokens - 1);
-            self.tpot.1 += 1;
+            let decoded = self.until(record.finished).plus(&first, -1.0);
+            let share = 1.0 / f64::from(record.output_tokens - 1);
+            self.tpot = (self.tpot.0.plus(&decoded, share), self.tpot.1 + 1);
         }
     }
 
-    fn pass(&mut self, _: &PassRecord<'_>) {}
+    fn pass(&mut self, pass: &PassRecord<'_>) {
+        let before = self.ends.last().map_or(Parts::default(), |(_, parts)| *parts);
+        self.ends.push((pass.start + pass.time, before.plus(&Parts::of(&pass.parts), 1.0)));
+    }
 
     fn token_gaps(&mut self, _: Nanos, _: u32) {}
 }

@@ -83,6 +83,9 @@ pub struct Record {
     pub factors: Factors,
     /// Different settings that were measured; at least 1.
     pub points: u32,
+    /// Names of the runs that it was fitted to, where they are known: predictions of these are no
+    /// evidence.
+    pub runs: Vec<String>,
 }
 
 /// A file of records, one a key, in the order of keys.

@@ -1,36 +1,28 @@
 //! `moecast profile tune`: constants of a deployment from a user's own benchmark runs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use moecast_profiles::calibration::{
-    Factors, Group, MeasuredRun, Options, Predicted, Tuned, read_runs, tune,
+    Calibration, Factors, Group, MeasuredRun, Options, Tuned, read_runs, tune,
 };
-use moecast_profiles::cost::CostModel;
 use moecast_profiles::engine;
-use moecast_profiles::hardware::Hardware;
-use moecast_profiles::model::{DataType, ModelShape};
 use moecast_profiles::seed::Seed;
-use moecast_sim::steady::{ClosedLoop, Deployment, Surroundings};
+use moecast_sim::serving::Service;
+use rayon::prelude::*;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::cli::profile::Tune;
-use crate::facts::Layout;
-use crate::output::{Output, Table};
-use crate::{facts, files};
+use crate::files;
+use crate::measured::{self, Explained};
+use crate::output::{Measure, Output, Table};
 
 /// Longest file of runs that is read.
 const RUNS_BYTES_MAX: u64 = 64 << 20;
-/// Requests of one client, as InferenceX measures.
-const REQUESTS_PER_CLIENT: u32 = 10;
-
-/// A deployment that runs were measured on.
-struct Built {
-    model: ModelShape,
-    cost: Arc<dyn CostModel>,
-}
+/// How often runs are simulated and factors fitted to them: the second time where the first fit
+/// ended, because other factors let other requests share passes.
+const ROUNDS: usize = 3;
 
 pub(crate) fn run(arguments: &Tune, global: &Global, output: &Output) -> Result<()> {
     files::apart(&arguments.output, [&arguments.runs])?;
@@ -38,93 +30,100 @@ pub(crate) fn run(arguments: &Tune, global: &Global, output: &Output) -> Result<
     let bytes = files::read_small(&arguments.runs, RUNS_BYTES_MAX)?;
     let mut runs = read_runs(&bytes, &shown)?;
     ensure!(!runs.is_empty(), "{shown}: no runs; expected at least one line below the header");
-    let mut deployments: BTreeMap<String, std::result::Result<Built, String>> = BTreeMap::new();
-    for run in &mut runs {
-        let built = deployments.entry(key(run)).or_insert_with(|| {
-            build(run, arguments.profile.as_deref()).map_err(|error| format!("{error:#}"))
-        });
-        if let (true, Ok(_)) = (run.kernel_source.is_empty(), built) {
-            run.kernel_source = arguments.profile.clone().unwrap_or_else(|| "shipped".to_owned());
+    let profile = arguments.profile.as_deref();
+    for run in runs.iter_mut().filter(|run| run.kernel_source.is_empty()) {
+        run.kernel_source = profile.unwrap_or(measured::SHIPPED).to_owned();
+    }
+    let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
+    let mut able = Vec::new();
+    for (run, service) in runs.iter().zip(measured::services(&runs, profile, Seed(global.seed))) {
+        match service {
+            Ok(service) => able.push((run, service)),
+            Err(why) => *left_out.entry(why).or_default() += 1,
         }
     }
-    let (able, unable): (Vec<MeasuredRun>, Vec<MeasuredRun>) =
-        runs.into_iter().partition(|run| deployments[&key(run)].is_ok());
-    let predict = |run: &MeasuredRun, factors: &Factors| {
-        let built = deployments.get(&key(run))?.as_ref().ok()?;
-        Some(predict(run, built, factors, Seed(global.seed)))
-    };
-    let defaults = |run: &MeasuredRun| {
-        let engine = engine::find(&run.engine).expect("the deployment was built for it");
-        Factors::of(engine.at(&run.version))
-    };
-    let spinner = output.spinner("tune");
-    let tuned = tune(&able, &predict, &defaults, Options::default());
-    spinner.finish_and_clear();
+    let bar = output.progress("tune", (able.len() * (ROUNDS + 1)) as u64, Measure::Count);
+    let tuned = fit(&able, &|| bar.inc(1));
+    bar.finish_and_clear();
     files::write_bytes(&arguments.output, tuned.calibration.write().as_bytes())?;
-    let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
-    for run in &unable {
-        let why = deployments[&key(run)].as_ref().err().cloned().unwrap_or_default();
-        *left_out.entry(why).or_default() += 1;
-    }
     for run in &tuned.left_out {
         *left_out.entry(run.reason.clone()).or_default() += 1;
     }
     answer(arguments, &tuned, &left_out, output)
 }
 
-/// What runs of one deployment share.
-fn key(run: &MeasuredRun) -> String {
-    let MeasuredRun { model, gpu, tp, ep, moe_tp, dp, engine, version, .. } = run;
-    format!("{model}|{gpu}|{tp}|{ep}|{moe_tp}|{dp}|{engine}|{version}|{}", run.moe_weight_dtype)
+fn defaults(run: &MeasuredRun) -> Factors {
+    let engine = engine::find(&run.engine).expect("the deployment was built for it");
+    Factors::of(engine.at(&run.version))
 }
 
-fn build(run: &MeasuredRun, profile: Option<&str>) -> Result<Built> {
-    let name =
-        facts::preset_in(&run.model).with_context(|| format!("{}: no model preset", run.model))?;
-    let mut model = facts::model(name)?;
-    model.expert_type = match run.moe_weight_dtype.as_str() {
-        "" => model.expert_type,
-        "fp8" | "fp8_block" => DataType::Fp8,
-        "bfloat16" => DataType::Bf16,
-        "w4a16_mxfp4" | "w4a8_mxfp4_mxfp8" | "mxfp4" => DataType::Mxfp4,
-        other => anyhow::bail!("expert weights in {other}: expected bf16, fp8 or mxfp4"),
-    };
-    let gpus = run.n_gpus.clamp(1, 8);
-    let hardware = Hardware::from_spec(&format!("{}:1x{gpus}", run.gpu))?;
-    engine::find(&run.engine)?;
-    let narrow = |ranks: u32| u16::try_from(ranks).context("at most 65535 ranks");
-    let layout = Layout {
-        tensor: narrow(run.tp)?,
-        expert_tensor: narrow(run.moe_tp)?,
-        experts: narrow(run.ep)?,
-    };
-    let costs = facts::costs_of(None, profile, &model, &hardware, &run.engine, layout)?;
-    Ok(Built { model, cost: costs.kernels.model })
+/// Simulates, fits to what the parts of the simulated times say, and goes on from there.
+fn fit(able: &[(&MeasuredRun, Service)], done: &(dyn Fn() + Sync)) -> Tuned {
+    let runs: Vec<MeasuredRun> = able.iter().map(|(run, _)| (*run).clone()).collect();
+    let mut best = Tuned::default();
+    let mut calibration = Calibration::default();
+    for round in 0..=ROUNDS {
+        let explained: BTreeMap<&str, Explained> = able
+            .par_iter()
+            .with_max_len(1)
+            .map(|(run, service)| {
+                let factors = record_of(&calibration, run).unwrap_or_else(|| defaults(run));
+                let explained = measured::explain(service, factors);
+                done();
+                (run.id.as_str(), explained)
+            })
+            .collect();
+        if round > 0 {
+            judge(&mut best, &calibration, &runs, &explained);
+        }
+        if round == ROUNDS {
+            break;
+        }
+        let predict = |run: &MeasuredRun, factors: &Factors| {
+            Some(explained.get(run.id.as_str())?.predict(factors))
+        };
+        let tuned = tune(&runs, &predict, &defaults, Options::default());
+        calibration = tuned.calibration.clone();
+        if round == 0 {
+            best = tuned;
+        } else {
+            best.calibration = tuned.calibration;
+            for (group, newer) in best.groups.iter_mut().zip(tuned.groups) {
+                group.predictions += newer.predictions;
+                group.loss_after = newer.loss_after;
+            }
+        }
+    }
+    best
 }
 
-fn predict(run: &MeasuredRun, built: &Built, factors: &Factors, seed: Seed) -> Predicted {
-    let deployment = Deployment {
-        model: &built.model,
-        cost: built.cost.as_ref(),
-        data_ranks: u16::try_from(run.dp).unwrap_or(u16::MAX),
-        expert_ranks: u16::try_from(run.ep).unwrap_or(u16::MAX),
-        seed,
-    };
-    let mean = |nominal: u32| (f64::from(nominal) * (1.0 + run.length_range) / 2.0) as u32;
-    let load = ClosedLoop {
-        concurrency: run.concurrency,
-        input_tokens: mean(run.isl).max(1),
-        output_tokens: mean(run.osl).max(1),
-        requests_per_client: REQUESTS_PER_CLIENT,
-    };
-    let around = Surroundings {
-        decode_factor: factors.decode_factor,
-        prefill_factor: factors.prefill_factor,
-        host_time: factors.host_time,
-        ttft_offset: factors.ttft_offset,
-    };
-    let seen = deployment.closed_loop(load, around);
-    Predicted { ttft_ms: seen.ttft_ms, tpot_ms: seen.tpot_ms }
+fn record_of(calibration: &Calibration, run: &MeasuredRun) -> Option<Factors> {
+    let key = measured::calibration_key(run);
+    let found = calibration.records().iter().find(|record| record.key == key)?;
+    Some(found.factors)
+}
+
+/// Errors of the records as simulated, in the place of those that the parts promised.
+fn judge(
+    best: &mut Tuned,
+    calibration: &Calibration,
+    runs: &[MeasuredRun],
+    explained: &BTreeMap<&str, Explained>,
+) {
+    for (group, record) in best.groups.iter_mut().zip(calibration.records()) {
+        let errors = |which: fn(&MeasuredRun, &Explained, &Factors) -> f64| {
+            let mut all: Vec<f64> = runs
+                .iter()
+                .filter(|run| measured::calibration_key(run) == record.key)
+                .filter_map(|run| Some((run, explained.get(run.id.as_str())?)))
+                .map(|(run, known)| which(run, known, &record.factors).abs())
+                .collect();
+            all.sort_by(f64::total_cmp);
+            all.get(all.len() / 2).copied().unwrap_or(0.0)
+        };
+        group.after.tpot = errors(|run, known, at| known.predict(at).tpot_ms / run.tpot_ms - 1.0);
+        group.after.ttft = errors(|run, known, at| known.predict(at).ttft_ms / run.ttft_ms - 1.0);
+    }
 }
 
 fn answer(
@@ -162,8 +161,8 @@ fn answer(
     }
     output.table(&table(tuned))?;
     output.note(
-        "\nerrors are medians on the runs that the record was fitted to: no evidence. Predictions \
-         are the steady state in closed form, without queues",
+        "\nerrors are medians on the runs that the record was fitted to: no evidence; judge it on \
+         others with `moecast validate --calibration`",
     )?;
     for (why, runs) in left_out {
         output.note(&format!("note: {runs} runs left out: {why}"))?;

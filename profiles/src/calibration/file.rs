@@ -35,6 +35,8 @@ struct RecordFile {
     host_time: Nanos,
     ttft_offset: Nanos,
     points: u32,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    runs: Vec<String>,
 }
 
 impl Calibration {
@@ -75,17 +77,18 @@ impl Calibration {
 
 fn from_file(record: RecordFile) -> Record {
     let RecordFile { engine, version, kernel_source, gpu, model, points, .. } = record;
+    let runs = record.runs;
     let factors = Factors {
         decode_factor: record.decode_factor,
         prefill_factor: record.prefill_factor,
         host_time: record.host_time,
         ttft_offset: record.ttft_offset,
     };
-    Record { key: Key { engine, version, kernel_source, gpu, model }, factors, points }
+    Record { key: Key { engine, version, kernel_source, gpu, model }, factors, points, runs }
 }
 
 fn to_file(record: &Record) -> RecordFile {
-    let Record { key, factors, points } = record.clone();
+    let Record { key, factors, points, runs } = record.clone();
     let Key { engine, version, kernel_source, gpu, model } = key;
     let Factors { decode_factor, prefill_factor, host_time, ttft_offset } = factors;
     RecordFile {
@@ -99,5 +102,6 @@ fn to_file(record: &Record) -> RecordFile {
         host_time,
         ttft_offset,
         points,
+        runs,
     }
 }

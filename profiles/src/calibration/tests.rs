@@ -254,7 +254,12 @@ fn record(version: &str, gpu: &str, model: &str, decode_factor: f64, points: u32
         gpu: gpu.to_owned(),
         model: model.to_owned(),
     };
-    Record { key, factors: Factors { decode_factor, ..truth(1.0, 1.0, 1.0, 30.0) }, points }
+    Record {
+        key,
+        factors: Factors { decode_factor, ..truth(1.0, 1.0, 1.0, 30.0) },
+        points,
+        runs: Vec::new(),
+    }
 }
 
 #[test]

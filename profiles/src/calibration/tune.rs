@@ -234,7 +234,10 @@ fn fit(
         before: errors(&start),
         after: errors(&found.residuals),
     };
-    let record = Record { key, factors: scaled(&base, &found.at), points: count };
+    let mut runs: Vec<String> =
+        points.iter().flat_map(|point| &point.all).map(|run| run.id.clone()).collect();
+    runs.sort();
+    let record = Record { key, factors: scaled(&base, &found.at), points: count, runs };
     (Some((record, group)), left_out)
 }
 

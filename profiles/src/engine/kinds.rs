@@ -44,7 +44,9 @@ pub enum Scheduler {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MemoryBase {
-    /// All memory: the share holds weights, activations and the KV cache. (vLLM, SGLang.)
+    /// All memory: the share holds weights and the KV cache; activations have the rest. (SGLang.)
+    Static,
+    /// All memory: the share holds weights, activations and the KV cache. (vLLM.)
     Total,
     /// What weights and activations left free. (TensorRT-LLM.)
     Free,

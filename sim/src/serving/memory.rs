@@ -47,6 +47,7 @@ impl Memory {
         let share = |bytes: u64| (bytes as f64 * kv.share) as u64;
         let taken = weights.0 + OVERHEAD.0;
         let free = match kv.of {
+            MemoryBase::Static => share(total).saturating_sub(weights.0),
             MemoryBase::Total => share(total).saturating_sub(taken),
             MemoryBase::Free => share(total.saturating_sub(taken)),
         };

@@ -17,6 +17,7 @@ use moecast_profiles::units::Nanos;
 use super::layout::Layout;
 use super::mean::Mean;
 use super::moe::{ExpertMap, MoeTime};
+use super::record::PassParts;
 use super::recorded::{Counts, Library, Tokens, blind_traffic, counts};
 
 /// What one data-parallel rank works on in a pass.
@@ -37,6 +38,7 @@ pub(crate) struct PassTime {
     pub(crate) imbalance: f64,
     /// `[R]` time that each rank of a stage computed.
     pub(crate) busy: Vec<Nanos>,
+    pub(crate) parts: PassParts,
 }
 
 /// Where the experts of tokens come from.
@@ -109,19 +111,21 @@ impl PassCost {
             }
             self.kernels(&padded, false)
         });
-        let (mut kernels, mut factored) = decode
+        let (mut kernels, mut generating) = decode
             .map_or((Kernels::default(), 0.0), |decode| (decode, decode.total * decode_factor));
+        let mut prefill = 0.0;
         if prefills {
             if let (Routing::Recorded(library), true) = (&self.routing, decodes) {
                 library.add(&self.decode_counts, &mut self.prefill_counts);
             }
             self.expert_busy.fill(0.0);
             let all = self.kernels(shares, true);
-            factored += (all.total - kernels.total).max(0.0) * prefill_factor;
+            prefill = (all.total - kernels.total).max(0.0) * prefill_factor;
             kernels = Kernels { total: all.total.max(kernels.total), ..all };
         }
-        let drafts = self.drafts(shares) * decode_factor;
+        let factored = generating + prefill;
         let scale = if kernels.total > 0.0 { factored / kernels.total } else { 1.0 };
+        generating += self.drafts(shares) * decode_factor;
         let busy = self.busy(shares, &kernels, scale);
         if let Routing::Recorded(library) = &self.routing {
             library.clear(&mut self.decode_counts);
@@ -129,9 +133,14 @@ impl PassCost {
         }
         let stages = f64::from(self.layout.pipeline);
         PassTime {
-            stage: Nanos::ceil_from((factored + drafts) / stages) + host_time,
+            stage: Nanos::ceil_from((generating + prefill) / stages) + host_time,
             imbalance: kernels.imbalance,
             busy,
+            parts: PassParts {
+                decode: Nanos::ceil_from(generating),
+                prefill: Nanos::ceil_from(prefill),
+                host: host_time * u64::from(self.layout.pipeline),
+            },
         }
     }
 

@@ -96,6 +96,19 @@ pub struct PassRecord<'a> {
     pub imbalance: f64,
     /// Time that each rank of the replica computed.
     pub rank_busy: &'a [Nanos],
+    /// What the pass consists of.
+    pub parts: PassParts,
+}
+
+/// The parts of a pass, of all stages together; transfers to the host come on top.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassParts {
+    /// Kernels of requests that generate.
+    pub decode: Nanos,
+    /// What prompts add to them.
+    pub prefill: Nanos,
+    /// Time that no kernel accounts for.
+    pub host: Nanos,
 }
 
 /// Whoever is told what happens while requests are served.

@@ -251,6 +251,12 @@ impl Service {
         self.pools.iter().map(|pool| pool.memory)
     }
 
+    /// The factors that its passes are costed with.
+    #[must_use]
+    pub fn factors(&self) -> Factors {
+        self.factors
+    }
+
     /// Requests that the load holds.
     #[must_use]
     pub fn requests(&self) -> u64 {

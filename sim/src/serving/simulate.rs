@@ -536,6 +536,7 @@ impl<'a> Simulation<'a> {
             kv_blocks: groups().map(|group| group.kv.blocks()).sum(),
             imbalance: pass.time.imbalance,
             rank_busy: &pass.time.busy,
+            parts: pass.time.parts,
         });
     }
 }

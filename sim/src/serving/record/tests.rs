@@ -48,6 +48,7 @@ fn pass(replica: u16, start_s: u64, busy: &[Nanos; 2]) -> PassRecord<'_> {
         kv_blocks: 100,
         imbalance: 1.5,
         rank_busy: busy,
+        parts: PassParts::default(),
     }
 }
 

@@ -142,6 +142,8 @@ pub(crate) struct Explained {
     factors: Factors,
     ttft: Parts,
     tpot: Parts,
+    /// Between sending and scheduler.
+    offset: f64,
 }
 
 /// Parts of a mean time, milliseconds.
@@ -178,22 +180,24 @@ impl Explained {
         let host = ns(factors.host_time) / ns(base.host_time);
         let sum =
             |parts: &Parts| parts.decode * decode + parts.prefill * prefill + parts.host * host;
-        let offset = factors.ttft_offset.0 as f64 * 1e-6;
+        let offset = self.offset * ns(factors.ttft_offset) / ns(base.ttft_offset);
         Predicted { ttft_ms: offset + sum(&self.ttft), tpot_ms: sum(&self.tpot) }
     }
 }
 
 /// Simulates the service's load under `factors`. One replica, one pass at a time.
 pub(crate) fn explain(service: &Service, factors: Factors) -> Explained {
-    let mut clock = Clock { offset: factors.ttft_offset, ..Clock::default() };
+    let mut clock = Clock::default();
     serving::run(&service.with_factors(factors), &mut clock, &mut |_| ());
     let mean = |(sum, count): (Parts, u64)| Parts::default().plus(&sum, 1.0 / count.max(1) as f64);
-    Explained { factors, ttft: mean(clock.ttft), tpot: mean(clock.tpot) }
+    let offset = clock.offset.0 as f64 * 1e-6 / clock.ttft.1.max(1) as f64;
+    Explained { factors, ttft: mean(clock.ttft), tpot: mean(clock.tpot), offset }
 }
 
 /// Sums up the parts of passes, so that any stretch of time can be told apart into them.
 #[derive(Default)]
 struct Clock {
+    /// Sum over requests of the times between sending and scheduler.
     offset: Nanos,
     /// Ends of passes, and the parts of all passes until then.
     ends: Vec<(SimTime, Parts)>,
@@ -218,7 +222,8 @@ impl Clock {
 impl Observer for Clock {
     fn request(&mut self, record: &RequestRecord) {
         let first = self.until(record.first_token);
-        let waited = first.plus(&self.until(record.arrival + self.offset), -1.0);
+        let waited = first.plus(&self.until(record.reached), -1.0);
+        self.offset += record.reached.since(record.arrival);
         self.ttft = (self.ttft.0.plus(&waited, 1.0), self.ttft.1 + 1);
         if record.output_tokens > 1 {
             let decoded = self.until(record.finished).plus(&first, -1.0);

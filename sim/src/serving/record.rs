@@ -25,8 +25,10 @@ pub struct RequestRecord {
     pub id: u64,
     /// The replica that finished it.
     pub replica: u16,
-    /// When it came.
+    /// When its client sent it.
     pub arrival: SimTime,
+    /// When it reached the engine's scheduler.
+    pub reached: SimTime,
     /// Start of the first pass that worked on it.
     pub started: SimTime,
     /// When its first token was there.

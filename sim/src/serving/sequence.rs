@@ -12,6 +12,8 @@ pub(crate) struct Sequence<'a> {
     pub(crate) id: u64,
     /// When its client sent it.
     pub(crate) sent: SimTime,
+    /// When it reached the scheduler.
+    pub(crate) reached: SimTime,
     pub(crate) input: u32,
     pub(crate) output: u32,
     /// Shared blocks of its prompt that are whole.

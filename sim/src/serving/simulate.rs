@@ -98,6 +98,7 @@ struct Simulation<'a> {
     next: usize,
     borrowing: Generator,
     accepting: Generator,
+    offsets: Generator,
     observer: &'a mut dyn Observer,
     served: Served,
 }
@@ -274,6 +275,7 @@ impl<'a> Simulation<'a> {
             next: 0,
             borrowing: service.seed.stream("serving/borrowed"),
             accepting: service.seed.stream("serving/accepted"),
+            offsets: service.seed.stream("serving/offsets"),
             observer,
             served: Served {
                 sent: 0,
@@ -328,9 +330,14 @@ impl<'a> Simulation<'a> {
             PoolRouting::Mean(_) => None,
         });
         let (input, output) = lengths;
+        // Requests that are sent together do not reach the scheduler together.
+        let spread = 1.0 + OFFSET_SPREAD * (2.0 * self.offsets.random::<f64>() - 1.0);
+        let offset = service.factors.ttft_offset.0 as f64 * spread;
+        let reached = sent + Nanos(offset as u64);
         let key = self.all.insert(Sequence {
             id: self.next as u64,
             sent,
+            reached,
             input,
             output,
             prefix,
@@ -350,7 +357,7 @@ impl<'a> Simulation<'a> {
         });
         self.next += 1;
         self.served.sent += 1;
-        self.push(sent + service.factors.ttft_offset, Event::Arrives(key));
+        self.push(reached, Event::Arrives(key));
     }
 
     fn arrive(&mut self, now: SimTime, key: Key) {
@@ -504,6 +511,7 @@ impl<'a> Simulation<'a> {
             id: sequence.id,
             replica: index,
             arrival: sequence.sent,
+            reached: sequence.reached,
             started: sequence.started.expect("it was served"),
             first_token: sequence.first_token,
             finished: now,

@@ -25,6 +25,7 @@ fn request(id: u64, times_ms: [u64; 4], output_tokens: u32) -> RequestRecord {
         id,
         replica: 0,
         arrival,
+        reached: arrival,
         started,
         first_token,
         finished,

@@ -6,6 +6,7 @@
 
 mod batch;
 pub mod file;
+mod gaps;
 mod kv;
 pub mod layout;
 mod mean;
@@ -15,10 +16,14 @@ mod pass;
 pub mod power;
 pub mod record;
 mod recorded;
+mod replica;
 pub mod router;
 mod sequence;
 pub mod service;
 mod simulate;
+pub mod swarm;
+#[cfg(test)]
+mod tests;
 
 pub use file::ServiceFile;
 pub use layout::Layout;

@@ -58,12 +58,22 @@ pub(crate) struct Group {
     pub(crate) waiting: VecDeque<Key>,
     /// In the order of admission.
     pub(crate) running: Vec<Key>,
+    /// Tokens whose cache was dropped, and those that were found again in shared prefixes.
+    pub(crate) lost_tokens: u64,
+    pub(crate) found_tokens: u64,
     reserve: f64,
 }
 
 impl Group {
     pub(crate) fn new(kv: KvPool) -> Self {
-        Self { kv, waiting: VecDeque::new(), running: Vec::new(), reserve: RESERVE_START }
+        Self {
+            kv,
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            lost_tokens: 0,
+            found_tokens: 0,
+            reserve: RESERVE_START,
+        }
     }
 
     /// Requests here.
@@ -246,6 +256,8 @@ impl Group {
         sequence.kv_tokens = before;
         if sequence.started.is_none() {
             sequence.cached_tokens = before;
+        } else if sequence.stored == 0 {
+            self.found_tokens += u64::from(before);
         }
         Some(tokens)
     }
@@ -261,7 +273,10 @@ impl Group {
         self.free(sequence);
         sequence.preemptions += 1;
         match policy.preemption {
-            Preemption::Recompute => sequence.target = sequence.input + sequence.generated,
+            Preemption::Recompute => {
+                sequence.target = sequence.input + sequence.generated;
+                self.lost_tokens += u64::from(sequence.kv_tokens);
+            }
             Preemption::Swap => {
                 sequence.stored = sequence.kv_tokens;
                 batch.swapped_tokens += u64::from(sequence.kv_tokens);

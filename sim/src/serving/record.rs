@@ -84,7 +84,7 @@ pub struct PassRecord<'a> {
     pub time: Nanos,
     /// Tokens of prompts in it.
     pub prefill_tokens: u32,
-    /// Requests that got their next token in it.
+    /// Tokens that generating requests got in it; drafts that were refused are not among them.
     pub decode_tokens: u32,
     /// Requests that the replica is working on.
     pub running: u32,

@@ -5,22 +5,18 @@
 //! served. What is due at the same instant happens in this order: requests arrive, caches arrive,
 //! passes end, replicas start.
 
-use std::sync::Arc;
-
-use moecast_profiles::cost::Attended;
 use moecast_profiles::seed::Generator;
 use moecast_profiles::units::{Bytes, Nanos, SimTime};
 use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 use rand::RngExt;
 
-use super::batch::{Batch, Group, Policy};
-use super::kv::KvPool;
-use super::pass::{PassCost, PassTime, Routing, Share, empty_counts};
+use super::batch::{Batch, Group};
+use super::gaps::Gaps;
 use super::record::{Observer, PassRecord, RequestRecord};
-use super::recorded::Tokens;
+use super::replica::{Pass, Replica};
 use super::router::{Router, View};
 use super::sequence::{Key, Sequence, Sequences};
-use super::service::{Pool, PoolRouting, Role, Service};
+use super::service::{PoolRouting, Role, Service};
 use crate::event::EventQueue;
 
 /// What happens, in the order of what is due at the same instant.
@@ -55,6 +51,10 @@ pub struct Served {
     pub completed: u64,
     /// Requests that were still there when the run stopped.
     pub running: u64,
+    /// Tokens whose cache was dropped to make room, which are read again.
+    pub lost_tokens: u64,
+    /// Tokens that requests found in the prefix cache when they began again.
+    pub found_tokens: u64,
     /// Forward passes.
     pub passes: u64,
     /// Events.
@@ -65,25 +65,8 @@ pub struct Served {
     pub stopped_early: bool,
 }
 
-struct Replica {
-    pool: usize,
-    groups: Vec<Group>,
-    /// A pass under way for every stage of the pipeline.
-    lanes: Vec<Option<Pass>>,
-    next_lane: usize,
-    /// When each stage is done with what it has.
-    stage_free: Vec<SimTime>,
-    policy: Policy,
-    cost: PassCost,
-    /// Whether an event will make it look for work.
-    woken: bool,
-}
-
-struct Pass {
-    batches: Vec<Batch>,
-    start: SimTime,
-    time: PassTime,
-}
+/// Of offsets between 0 and twice their mean, the resolution.
+const OFFSET_PARTS: u64 = 1024;
 
 struct Simulation<'a> {
     service: &'a Service,
@@ -133,6 +116,10 @@ pub fn run<'a>(
     }
     let mut served = simulation.served;
     served.running = simulation.all.count() as u64;
+    for group in simulation.replicas.iter().flat_map(|replica| &replica.groups) {
+        served.lost_tokens += group.lost_tokens;
+        served.found_tokens += group.found_tokens;
+    }
     assert_eq!(
         served.sent,
         served.completed + served.running,
@@ -144,117 +131,6 @@ pub fn run<'a>(
         served.running
     );
     served
-}
-
-impl Replica {
-    fn new(service: &Service, pool: &Pool, index: usize) -> Self {
-        let limits = pool.limits;
-        let prefixes = match &service.load {
-            Load::Open(trace) if service.prefix_cache => trace.distinct_blocks(),
-            _ => 0,
-        };
-        let kv = KvPool::new(limits.kv_tokens, service.block_tokens, PREFIX_BLOCK_TOKENS, prefixes);
-        let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
-        let drafts = service.speculation.draft_tokens;
-        let routing = match &pool.routing {
-            PoolRouting::Mean(mean) => Routing::Mean(Arc::clone(mean)),
-            PoolRouting::Recorded(library) => Routing::Recorded(Arc::clone(library)),
-        };
-        let (decode_counts, prefill_counts, expert_busy) =
-            empty_counts(usize::from(pool.layout.expert));
-        let stages = usize::from(pool.layout.pipeline);
-        Self {
-            pool: index,
-            groups,
-            lanes: (0..stages).map(|_| None).collect(),
-            next_lane: 0,
-            stage_free: vec![SimTime(0); stages],
-            policy: Policy {
-                scheduler: service.scheduler,
-                step_tokens_max: limits.step_tokens_max,
-                sequences_max: limits.sequences_max,
-                tokens_per_decode: 1 + drafts,
-                preemption: service.preemption,
-                kv_tokens_per_request: pool.memory.kv_tokens_per_request,
-            },
-            cost: PassCost {
-                model: service.model.clone(),
-                cost: Arc::clone(&pool.kernels.model),
-                exchange: pool.exchange.clone(),
-                layout: pool.layout,
-                map: Arc::clone(&pool.map),
-                routing,
-                factors: service.factors,
-                graph_batch_max: limits.graph_batch_max,
-                draft_tokens: drafts,
-                decode_counts,
-                prefill_counts,
-                expert_busy,
-            },
-            woken: false,
-        }
-    }
-
-    /// The batches of the next pass of `lane`, one a data-parallel rank.
-    fn batches(&mut self, all: &mut Sequences, lane: u16) -> Vec<Batch> {
-        let Self { groups, policy, .. } = self;
-        // A rank that reads prompts makes the others wait, where prompts have passes of their own.
-        let prompts: Vec<Batch> =
-            groups.iter_mut().map(|group| group.prompts(policy, all, lane)).collect();
-        if prompts.iter().any(|batch| !batch.works.is_empty()) {
-            return prompts;
-        }
-        let mut mixed = || -> Vec<Batch> {
-            groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
-        };
-        let batches = mixed();
-        if batches.iter().all(|batch| batch.works.is_empty()) {
-            // Requests that came with their cache have just been admitted: now they generate.
-            return mixed();
-        }
-        batches
-    }
-
-    /// What `batches` ask of the kernels; tells the routing which tokens these are.
-    fn shares(&mut self, batches: &[Batch], all: &Sequences) -> Vec<Share> {
-        let tells = self.cost.wants_tokens();
-        let mut shares = Vec::with_capacity(batches.len());
-        for batch in batches {
-            let mut share = Share::default();
-            for work in &batch.works {
-                let sequence = all.get(work.key);
-                let (before, tokens) = (u64::from(work.before), u64::from(work.tokens));
-                let part = if work.decodes {
-                    share.asked_decode += 1;
-                    &mut share.batch.decode
-                } else {
-                    share.asked_prefill += u32::from(work.before + work.tokens >= sequence.target);
-                    &mut share.batch.prefill
-                };
-                part.add(&Attended {
-                    requests: 1,
-                    tokens: work.tokens,
-                    attended: tokens * before + tokens * (tokens + 1) / 2,
-                    cached: before + tokens,
-                });
-                if tells {
-                    let borrowed = sequence.borrowed;
-                    let count = work.tokens;
-                    if work.decodes {
-                        let first = sequence.generated - 1;
-                        self.cost.add_generated(Tokens { borrowed, first, count });
-                    } else {
-                        let first = work.before;
-                        self.cost.add_prompt(Tokens { borrowed, first, count });
-                    }
-                }
-            }
-            // Every drafted token is asked for its successor.
-            share.asked_decode *= self.policy.tokens_per_decode;
-            shares.push(share);
-        }
-        shares
-    }
 }
 
 impl<'a> Simulation<'a> {
@@ -281,6 +157,8 @@ impl<'a> Simulation<'a> {
                 sent: 0,
                 completed: 0,
                 running: 0,
+                lost_tokens: 0,
+                found_tokens: 0,
                 passes: 0,
                 events: 0,
                 end: SimTime(0),
@@ -330,10 +208,7 @@ impl<'a> Simulation<'a> {
             PoolRouting::Mean(_) => None,
         });
         let (input, output) = lengths;
-        // Requests that are sent together do not reach the scheduler together.
-        let spread = 1.0 + OFFSET_SPREAD * (2.0 * self.offsets.random::<f64>() - 1.0);
-        let offset = service.factors.ttft_offset.0 as f64 * spread;
-        let reached = sent + Nanos(offset as u64);
+        let reached = sent + self.offset();
         let key = self.all.insert(Sequence {
             id: self.next as u64,
             sent,
@@ -360,6 +235,19 @@ impl<'a> Simulation<'a> {
         self.push(reached, Event::Arrives(key));
     }
 
+    /// Between sending and scheduler. Requests that clients send together do not reach the
+    /// scheduler together: some are parsed and tokenised before others.
+    fn offset(&mut self) -> Nanos {
+        let offset = self.service.factors.ttft_offset;
+        match self.service.load {
+            Load::Open(_) => offset,
+            Load::Closed(_) => {
+                let spread = self.offsets.random_range(0..=2 * OFFSET_PARTS);
+                Nanos(offset.0 * spread / OFFSET_PARTS)
+            }
+        }
+    }
+
     fn arrive(&mut self, now: SimTime, key: Key) {
         if matches!(self.service.load, Load::Open(_)) {
             self.send(now);
@@ -376,7 +264,7 @@ impl<'a> Simulation<'a> {
         } else {
             self.views.clear();
             for replica in &self.replicas[start..start + count] {
-                self.views.push(view(replica, &self.all, prefix));
+                self.views.push(replica.view(&self.all, prefix));
             }
             self.routers[pool].pick(input, &self.views)
         };
@@ -451,12 +339,14 @@ impl<'a> Simulation<'a> {
     fn end_pass(&mut self, now: SimTime, index: u16, lane: u16) {
         let replica = &mut self.replicas[usize::from(index)];
         let pass = replica.lanes[usize::from(lane)].take().expect("a pass was under way");
-        self.observe(now, index, &pass);
-        let mut gaps = Gaps::default();
+        // As it was while the pass ran: who finishes with it was there.
+        let levels = replica.levels();
+        let (mut gaps, mut prefill_tokens, mut decode_tokens) = (Gaps::default(), 0, 0);
         for (group, batch) in pass.batches.iter().enumerate() {
             for work in &batch.works {
                 let sequence = self.all.get_mut(work.key);
                 sequence.kv_tokens = work.before + work.tokens;
+                prefill_tokens += if work.decodes { 0 } else { work.tokens };
                 if sequence.kv_tokens < sequence.target {
                     continue;
                 }
@@ -469,6 +359,7 @@ impl<'a> Simulation<'a> {
                         made += 1;
                     }
                     sequence.kv_tokens = work.before + made;
+                    decode_tokens += made;
                 } else if sequence.held < sequence.prefix.len() {
                     self.replicas[usize::from(index)].groups[group].publish(sequence);
                 }
@@ -483,6 +374,20 @@ impl<'a> Simulation<'a> {
             }
         }
         gaps.tell(self.observer);
+        self.observer.pass(&PassRecord {
+            replica: index,
+            start: pass.start,
+            time: now.since(pass.start),
+            prefill_tokens,
+            decode_tokens,
+            running: levels.running,
+            waiting: levels.waiting,
+            kv_blocks_used: levels.kv_blocks_used,
+            kv_blocks: levels.kv_blocks,
+            imbalance: pass.time.imbalance,
+            rank_busy: &pass.time.busy,
+            parts: pass.time.parts,
+        });
         self.wake(now, usize::from(index));
     }
 
@@ -522,75 +427,6 @@ impl<'a> Simulation<'a> {
         });
         if matches!(self.service.load, Load::Closed(_)) {
             self.send(now);
-        }
-    }
-
-    fn observe(&mut self, now: SimTime, index: u16, pass: &Pass) {
-        let replica = &self.replicas[usize::from(index)];
-        let works = || pass.batches.iter().flat_map(|batch| &batch.works);
-        let tokens = |decodes: bool| {
-            works().filter(|work| work.decodes == decodes).map(|work| work.tokens).sum()
-        };
-        let groups = || replica.groups.iter();
-        self.observer.pass(&PassRecord {
-            replica: index,
-            start: pass.start,
-            time: now.since(pass.start),
-            prefill_tokens: tokens(false),
-            decode_tokens: tokens(true),
-            running: groups().map(|group| group.running.len() as u32).sum(),
-            waiting: groups().map(|group| group.waiting.len() as u32).sum(),
-            kv_blocks_used: groups().map(|group| group.kv.used()).sum(),
-            kv_blocks: groups().map(|group| group.kv.blocks()).sum(),
-            imbalance: pass.time.imbalance,
-            rank_busy: &pass.time.busy,
-            parts: pass.time.parts,
-        });
-    }
-}
-
-fn view(replica: &Replica, all: &Sequences, prefix: &[u32]) -> View {
-    let mut view = View::default();
-    for group in &replica.groups {
-        view.requests += group.requests() as u32;
-        let unread = |key: &Key| u64::from(all.get(*key).unread());
-        view.unread_tokens += group.waiting.iter().map(unread).sum::<u64>();
-        let matched = group.kv.matched(prefix) as u32 * PREFIX_BLOCK_TOKENS;
-        view.matched_tokens = view.matched_tokens.max(matched);
-    }
-    view
-}
-
-/// Tells gaps between tokens in runs of equal ones: requests that share passes share gaps.
-#[derive(Default)]
-struct Gaps {
-    gap: Nanos,
-    count: u32,
-    /// Tokens that came with another one.
-    together: u32,
-}
-
-impl Gaps {
-    fn add(&mut self, observer: &mut dyn Observer, gap: Nanos, made: u32) {
-        if gap != self.gap {
-            self.flush(observer);
-            self.gap = gap;
-        }
-        self.count += 1;
-        self.together += made - 1;
-    }
-
-    fn flush(&mut self, observer: &mut dyn Observer) {
-        if self.count > 0 {
-            observer.token_gaps(self.gap, self.count);
-        }
-        self.count = 0;
-    }
-
-    fn tell(mut self, observer: &mut dyn Observer) {
-        self.flush(observer);
-        if self.together > 0 {
-            observer.token_gaps(Nanos(0), self.together);
         }
     }
 }

@@ -7,6 +7,7 @@ mod kernel_check;
 pub mod page;
 mod run_file;
 mod stats_file;
+mod study_file;
 mod subject;
 mod tables;
 #[cfg(test)]
@@ -18,5 +19,6 @@ pub use error::{Error, Result};
 pub use kernel_check::KernelCheck;
 pub use run_file::{Candidate, RunFile, TraceFacts, VERSION as RUN_VERSION};
 pub use stats_file::{StatsFile, VERSION as STATS_VERSION};
+pub use study_file::{StudyFile, StudyPoint, VERSION as STUDY_VERSION};
 pub use subject::Subject;
 pub use tables::{Cell, Rows};

@@ -65,7 +65,7 @@ impl Replica {
                 scheduler: service.scheduler,
                 step_tokens_max: limits.step_tokens_max,
                 sequences_max: limits.sequences_max,
-                tokens_per_decode: 1 + drafts,
+                tokens_per_decode: (1 + drafts).min(limits.step_tokens_max),
                 preemption: service.preemption,
                 kv_tokens_per_request: pool.memory.kv_tokens_per_request,
             },
@@ -116,7 +116,8 @@ impl Replica {
                 let sequence = all.get(work.key);
                 let (before, tokens) = (u64::from(work.before), u64::from(work.tokens));
                 let part = if work.decodes {
-                    share.asked_decode += 1;
+                    // Every drafted token is asked for its successor.
+                    share.asked_decode += work.tokens;
                     &mut share.batch.decode
                 } else {
                     share.asked_prefill += u32::from(work.before + work.tokens >= sequence.target);
@@ -140,8 +141,6 @@ impl Replica {
                     }
                 }
             }
-            // Every drafted token is asked for its successor.
-            share.asked_decode *= self.policy.tokens_per_decode;
             shares.push(share);
         }
         shares

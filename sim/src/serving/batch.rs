@@ -34,6 +34,13 @@ pub(crate) struct Policy {
     pub(crate) kv_tokens_per_request: u32,
 }
 
+impl Policy {
+    /// Tokens of a generating request in its next pass; no more are drafted than are asked for.
+    fn checked(&self, sequence: &Sequence) -> u32 {
+        self.tokens_per_decode.min(sequence.output - sequence.generated)
+    }
+}
+
 /// One request's part of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
@@ -122,7 +129,7 @@ impl Group {
             let sequence = all.get_mut(key);
             index += 1;
             let tokens = match sequence.decodes() {
-                true => policy.tokens_per_decode.min(sequence.output - sequence.generated),
+                true => policy.checked(sequence),
                 false => sequence.unread().min(budget),
             };
             let own = sequence.lane == lane;
@@ -243,13 +250,19 @@ impl Group {
         if whole_prompts && unread > budget && budget < policy.step_tokens_max {
             return None;
         }
-        let tokens = unread.min(budget);
+        // A request that comes with its cache generates at once; where prompts go first it does in
+        // the pass after them.
+        let tokens = match policy.scheduler {
+            Scheduler::PrefillFirst => unread.min(budget),
+            _ if unread == 0 => policy.checked(sequence).min(budget),
+            _ => unread.min(budget),
+        };
         self.kv.hold(&sequence.prefix[..here]);
         sequence.held = here;
         let room = match policy.scheduler {
             Scheduler::InFlightBatching => sequence.input + sequence.output,
-            Scheduler::PrefillFirst => sequence.target.max(before),
-            Scheduler::MixedChunkedPrefill | Scheduler::Slots => before + tokens.max(1),
+            Scheduler::PrefillFirst => sequence.target.max(before + 1),
+            Scheduler::MixedChunkedPrefill | Scheduler::Slots => before + tokens,
         };
         let missing = self.missing(sequence, room, policy);
         if missing + reserved > self.kv.available() || !self.kv.take(missing) {

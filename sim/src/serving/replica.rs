@@ -95,15 +95,7 @@ impl Replica {
         if prompts.iter().any(|batch| !batch.works.is_empty()) {
             return prompts;
         }
-        let mut mixed = || -> Vec<Batch> {
-            groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
-        };
-        let batches = mixed();
-        if batches.iter().all(|batch| batch.works.is_empty()) {
-            // Requests that came with their cache have just been admitted: now they generate.
-            return mixed();
-        }
-        batches
+        groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
     }
 
     /// What `batches` ask of the kernels; tells the routing which tokens these are.

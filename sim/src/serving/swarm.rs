@@ -5,7 +5,7 @@
 //! so). A broken law, or an assertion that fails, is answered with its seed, which repeats it.
 
 mod dice;
-mod facts;
+pub(super) mod facts;
 mod laws;
 mod machine;
 mod runs;

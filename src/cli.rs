@@ -1,6 +1,7 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
 pub(crate) mod profile;
+pub(crate) mod swarm;
 pub(crate) mod trace;
 
 use std::num::NonZeroUsize;
@@ -57,6 +58,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Simulate recorded forward passes with a plan and with the placements it replaces.
     Simulate(Simulate),
+    /// Check the serving simulator itself: random services against laws that every run keeps.
+    Swarm(swarm::Swarm),
     /// Import, measure, show, cut, join and export recordings of expert routing.
     #[command(subcommand)]
     Trace(trace::Command),

@@ -17,6 +17,7 @@ mod quickstart;
 mod report;
 mod serve;
 mod simulate;
+mod swarm;
 mod trace;
 mod validate;
 
@@ -73,6 +74,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Report(arguments) => report::run(arguments, output),
         Command::Serve(arguments) => serve::run(arguments, &cli.global, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
+        Command::Swarm(arguments) => swarm::run(arguments, &cli.global, output),
         Command::Trace(command) => trace::run(command, &cli.global, output),
         Command::Validate(arguments) => validate::run(arguments, &cli.global, output),
     }

@@ -65,7 +65,7 @@ impl Replica {
                 scheduler: service.scheduler,
                 step_tokens_max: limits.step_tokens_max,
                 sequences_max: limits.sequences_max,
-                tokens_per_decode: 1 + drafts,
+                tokens_per_decode: (1 + drafts).min(limits.step_tokens_max),
                 preemption: service.preemption,
                 kv_tokens_per_request: pool.memory.kv_tokens_per_request,
             },
@@ -95,15 +95,7 @@ impl Replica {
         if prompts.iter().any(|batch| !batch.works.is_empty()) {
             return prompts;
         }
-        let mut mixed = || -> Vec<Batch> {
-            groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
-        };
-        let batches = mixed();
-        if batches.iter().all(|batch| batch.works.is_empty()) {
-            // Requests that came with their cache have just been admitted: now they generate.
-            return mixed();
-        }
-        batches
+        groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
     }
 
     /// What `batches` ask of the kernels; tells the routing which tokens these are.
@@ -116,7 +108,8 @@ impl Replica {
                 let sequence = all.get(work.key);
                 let (before, tokens) = (u64::from(work.before), u64::from(work.tokens));
                 let part = if work.decodes {
-                    share.asked_decode += 1;
+                    // Every drafted token is asked for its successor.
+                    share.asked_decode += work.tokens;
                     &mut share.batch.decode
                 } else {
                     share.asked_prefill += u32::from(work.before + work.tokens >= sequence.target);
@@ -140,8 +133,6 @@ impl Replica {
                     }
                 }
             }
-            // Every drafted token is asked for its successor.
-            share.asked_decode *= self.policy.tokens_per_decode;
             shares.push(share);
         }
         shares

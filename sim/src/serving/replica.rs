@@ -8,8 +8,8 @@ use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 
 use super::batch::{Batch, Group, Policy};
 use super::kv::KvPool;
-use super::pass::{PassCost, PassTime, Share, empty_counts};
-use super::recorded::Tokens;
+use super::pass::{PassCost, PassTime, Share};
+use super::recorded::{Tokens, Told};
 use super::router::View;
 use super::sequence::{Key, Sequences};
 use super::service::{Pool, Service};
@@ -52,8 +52,9 @@ impl Replica {
         let kv = KvPool::new(limits.kv_tokens, service.block_tokens, PREFIX_BLOCK_TOKENS, prefixes);
         let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
         let drafts = service.speculation.draft_tokens;
-        let (decode_counts, prefill_counts, expert_busy) =
-            empty_counts(usize::from(pool.layout.expert));
+        let ranks = usize::from(pool.layout.expert);
+        let library = pool.routing.library.as_ref();
+        let tallies = library.map_or(Vec::new(), |library| library.tallies(ranks));
         let stages = usize::from(pool.layout.pipeline);
         Self {
             pool: index,
@@ -78,9 +79,8 @@ impl Replica {
                 factors: service.factors,
                 graph_batch_max: limits.graph_batch_max,
                 draft_tokens: drafts,
-                decode_counts,
-                prefill_counts,
-                expert_busy,
+                told: Told::default(),
+                tallies,
             },
             woken: false,
         }
@@ -126,10 +126,10 @@ impl Replica {
                     let count = work.tokens;
                     if work.decodes {
                         let first = sequence.generated - 1;
-                        self.cost.add_generated(Tokens { borrowed, first, count });
+                        self.cost.told.generated(Tokens { borrowed, first, count });
                     } else {
                         let first = work.before;
-                        self.cost.add_prompt(Tokens { borrowed, first, count });
+                        self.cost.told.prompt(Tokens { borrowed, first, count });
                     }
                 }
             }

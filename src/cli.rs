@@ -72,6 +72,9 @@ pub(crate) struct Validate {
     /// CSV of measured runs, as `moecast profile tune` reads them [default: published systems].
     #[arg(long)]
     pub(crate) runs: Option<PathBuf>,
+    /// A suite of published figures [default: those that ship with moecast].
+    #[arg(long, conflicts_with = "runs")]
+    pub(crate) suite: Option<PathBuf>,
     /// Records that `moecast profile tune` wrote [default: what engines do by default].
     #[arg(long, requires = "runs")]
     pub(crate) calibration: Option<PathBuf>,

@@ -119,7 +119,7 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
 }
 
 /// One request of one token: what a service is built with before it gets a run's own load.
-fn smallest_load(seed: Seed) -> Result<Load> {
+pub(crate) fn smallest_load(seed: Seed) -> Result<Load> {
     let values = BTreeMap::from([("clients".to_owned(), 1.0)]);
     let one = Length::Fixed { tokens: 1 };
     Ok(generators::generate(

@@ -152,8 +152,9 @@ impl Scenario {
             let more = dice.skewed(2 * least);
             u64::from(least + if dice.chance(0.5) { 0 } else { more })
         });
-        let step_tokens_max =
-            on.on(dice, "small passes").then(|| (1 + drafts).max(dice.skewed(600)));
+        // Long prompts a token at a time only take long.
+        let tokens_min = if longest > 1_000 { 64 } else { 1 + drafts };
+        let step_tokens_max = on.on(dice, "small passes").then(|| tokens_min.max(dice.skewed(600)));
         let sequences_max = on.on(dice, "few sequences").then(|| dice.within(1..=4));
         let graph_batch_max = on.on(dice, "no graphs").then_some(0);
         Limits { step_tokens_max, sequences_max, kv_tokens, graph_batch_max }
@@ -307,7 +308,7 @@ fn asks(dice: &mut Dice, on: &mut Features, prefixes: bool) -> Vec<Ask> {
     let burst = on.on(dice, "burst");
     let gap = dice.among(&[1_000, 100_000, 5_000_000]);
     let (input_most, output_most) =
-        (if prefixes { 2_500 } else { dice.among(&[1, 40, 900]) }, dice.among(&[1, 6, 30]));
+        (if prefixes { 2_500 } else { dice.among(&[1, 40, 900]) }, dice.among(&[1, 6, 30, 120]));
     let mut stamp = 0;
     (0..u64::from(count))
         .map(|number| {

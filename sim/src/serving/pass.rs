@@ -146,7 +146,7 @@ impl PassCost {
         for share in shares {
             let more = size - share.batch.decode.tokens;
             let decode = &mut share.batch.decode;
-            decode.requests += more;
+            decode.requests += more / (1 + self.draft_tokens);
             decode.tokens = size;
             decode.attended += u64::from(more);
             decode.cached += u64::from(more);

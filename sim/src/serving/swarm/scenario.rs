@@ -79,6 +79,7 @@ pub(super) struct Scenario {
     pub(super) asks: Vec<Ask>,
     /// Of a closed load.
     pub(super) clients: Option<u32>,
+    staggered: bool,
     pub(super) speculation: Speculation,
     pub(super) preemption: Preemption,
     pub(super) prefix_cache: bool,
@@ -102,6 +103,7 @@ impl Scenario {
         let prefixes = !closed && on.on(dice, "shared prefixes");
         let asks = asks(dice, on, prefixes);
         let clients = closed.then(|| dice.within(1..=asks.len().min(12) as u32));
+        let staggered = closed && on.on(dice, "staggered clients");
         let swaps = on.on(dice, "swap");
         let mut scenario = Self {
             routing: routing(dice, on, &model),
@@ -117,6 +119,7 @@ impl Scenario {
             engine,
             asks,
             clients,
+            staggered,
             speculation,
             seed,
         };
@@ -261,8 +264,11 @@ impl Scenario {
             ("requests-per-client".to_owned(), f64::from(turns)),
         ]);
         let lengths = Lengths::Recorded(&trace);
-        generators::generate("closed-loop", &settings, lengths, Seed(self.seed))
-            .map_err(|error| error.to_string())
+        let load = generators::generate("closed-loop", &settings, lengths, Seed(self.seed));
+        match load.map_err(|error| error.to_string())? {
+            Load::Closed(closed) if self.staggered => Ok(Load::Closed(closed.staggered())),
+            load => Ok(load),
+        }
     }
 
     fn trace(&self, times: u64) -> Result<RequestTrace, String> {

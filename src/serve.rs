@@ -5,7 +5,7 @@ mod requests;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use moecast_profiles::units::Nanos;
 use moecast_sim::serving::file::{Metric, ServiceFile, StopFile};
 use moecast_sim::serving::power::PowerModel;
@@ -57,10 +57,12 @@ pub(crate) struct ServiceRun {
 pub(crate) fn run(arguments: &cli::Serve, global: &Global, output: &Output) -> Result<()> {
     let file = read_file(&arguments.scenario)?;
     let folder = arguments.scenario.parent().unwrap_or(Path::new("")).to_owned();
-    let loaded = load(file, &folder, global.seed)?;
+    let shown = arguments.scenario.display().to_string();
+    let loaded = load(file, &folder, global.seed).with_context(|| shown.clone())?;
     let bar = output.progress("serve", loaded.service.requests(), Measure::Count);
     let mut csv = arguments.out.as_ref().map(|_| requests::Csv::new());
-    let made = simulate(&loaded, csv.as_mut(), &mut |done| bar.set_position(done))?;
+    let made =
+        simulate(&loaded, csv.as_mut(), &mut |done| bar.set_position(done)).context(shown)?;
     bar.finish_and_clear();
     if let Some(out) = &arguments.out {
         write(&made, &loaded, csv.unwrap_or_else(requests::Csv::new), out)?;

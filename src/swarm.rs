@@ -9,7 +9,7 @@ use crate::output::{Measure, Output, Table, report_panic};
 
 pub(crate) fn run(arguments: &cli::swarm::Swarm, global: &Global, output: &Output) -> Result<()> {
     let bar = output.progress("swarm", arguments.scenarios, Measure::Count);
-    // An assertion that fails is a broken law: the seed that repeats it says more than where it was.
+    // An assertion that fails is a broken law, and is told as one: with the seed that repeats it.
     std::panic::set_hook(Box::new(|_| ()));
     let seen = swarm::swarm(global.seed, arguments.scenarios, &mut |done| bar.set_position(done));
     std::panic::set_hook(Box::new(report_panic));

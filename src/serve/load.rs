@@ -43,20 +43,47 @@ pub(crate) fn read_file(path: &Path) -> Result<ServiceFile> {
     let text = String::from_utf8(files::read_small(path, FILE_BYTES_MAX)?)
         .with_context(|| format!("{shown}: expected UTF-8 text"))?;
     toml::from_str(&text).map_err(|error| {
-        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow::anyhow!("{shown}: line {line}: {}", plain(error.message()))
+        let start = error.span().map_or(0, |span| span.start);
+        let line = text[..start].matches('\n').count() + 1;
+        let key = match key_of(text.lines().nth(line - 1).unwrap_or_default()) {
+            // What is missing, or unknown, says its own name.
+            _ if error.message().contains("field `") => String::new(),
+            Some(key) => format!("key `{key}`: "),
+            None => String::new(),
+        };
+        anyhow::anyhow!("{shown}: line {line}: {key}{}", plain(error.message()))
     })
 }
 
-/// What the parser says, in one line; a wrong key is answered with the nearest right one.
+/// The key of a line that gives one a value.
+fn key_of(line: &str) -> Option<&str> {
+    let key = line.split_once('=')?.0.trim();
+    let bare = |letter: char| letter.is_ascii_alphanumeric() || "_-.".contains(letter);
+    (!key.is_empty() && key.chars().all(bare)).then_some(key)
+}
+
+/// What the parser says, in one line and without the names of Rust's types; a wrong key or value
+/// is answered with the nearest right one.
 pub(crate) fn plain(message: &str) -> String {
     let message = message.trim().replace('\n', " ");
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message };
-    let words: Vec<&str> = rest.split('`').step_by(2).collect();
-    let [found, valid @ ..] = words.as_slice() else { return message };
-    let hint =
-        nearest(found, valid).map_or_else(String::new, |key| format!("did you mean `{key}`? "));
-    format!("key `{found}`: unknown; {hint}valid keys are {}", valid.join(", "))
+    for (start, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
+        let Some(rest) = message.strip_prefix(start) else { continue };
+        let words: Vec<&str> = rest.split('`').step_by(2).collect();
+        let [found, valid @ ..] = words.as_slice() else { return message };
+        let hint =
+            nearest(found, valid).map_or_else(String::new, |key| format!("did you mean `{key}`? "));
+        return format!("{what} `{found}`: unknown; {hint}valid {what}s are {}", valid.join(", "));
+    }
+    if let Some(key) = message.strip_prefix("missing field ") {
+        return format!("key {key}: missing");
+    }
+    let types = [
+        ("expected u16", "expected a whole number from 0 to 65535"),
+        ("expected u32", "expected a whole number from 0 to 4294967295"),
+        ("expected u64", "expected a whole number, 0 or more"),
+        ("expected f64", "expected a number"),
+    ];
+    types.iter().fold(message, |message, (word, plain)| message.replace(word, plain))
 }
 
 /// Opens what `file` names, relative to `folder`; `seed` stands where the file has none.
@@ -106,7 +133,8 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
     }
     if let Some(stop) = file.stop {
         let precision = stop.precision;
-        ensure!(precision > 0.0, "stop.precision: {precision}; expected a share above 0");
+        let valid = precision > 0.0 && precision.is_finite();
+        ensure!(valid, "stop.precision: {precision}; expected a share above 0");
     }
     Ok(Loaded {
         gpus_per_node: file.gpus_per_node.unwrap_or(gpus_per_node),

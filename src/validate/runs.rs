@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 
 use super::Errors;
 use crate::cli::{self, Global};
-use crate::output::{Measure, Output, Table};
 use crate::measured::{self, Trial};
+use crate::output::{Measure, Output, Table};
 use crate::{files, serve};
 
 /// Longest file of runs that is read.

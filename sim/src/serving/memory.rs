@@ -53,10 +53,21 @@ impl Memory {
         };
         let kv_tokens = free / per_token.0.max(1);
         if kv_tokens < u64::from(engine.kv_block_tokens.value) {
+            let room = match kv.of {
+                MemoryBase::Static => share(total),
+                MemoryBase::Total => share(total).saturating_sub(OVERHEAD.0),
+                MemoryBase::Free => total.saturating_sub(OVERHEAD.0),
+            };
+            let block = per_token.0 * u64::from(engine.kv_block_tokens.value);
+            let room = room.saturating_sub(block);
+            let missing = Bytes(weights.0.saturating_sub(room).max(1));
             let found = format!("{weights} of weights on every GPU");
             let expected = format!(
-                "room for a cache in the {} of {}: more GPUs a replica, or larger ones",
-                device.memory.value, device.name
+                "at most {} beside a cache in the {} of {}; {missing} are missing: more GPUs a \
+                 replica, or larger ones",
+                Bytes(room),
+                device.memory.value,
+                device.name
             );
             return Err(Error::scenario("memory", found, expected));
         }

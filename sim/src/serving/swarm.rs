@@ -92,7 +92,7 @@ mod tests {
     fn a_thousand_services_keep_every_law() {
         let seen = swarm(0, 1_000, &mut |_| ()).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(seen.scenarios, 1_000);
-        assert_eq!(laws().count(), 17);
+        assert_eq!(laws().count(), 19);
         for (name, count) in &seen.features {
             assert!(*count >= 10, "{name}: on in {count} of {} scenarios", seen.scenarios);
         }

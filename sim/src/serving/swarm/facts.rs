@@ -18,6 +18,8 @@ pub(in crate::serving) struct Pass {
     pub(in crate::serving) kv_blocks: u64,
     pub(in crate::serving) imbalance: f64,
     pub(in crate::serving) busy: Vec<Nanos>,
+    /// Of all stages together, without copies to the host.
+    pub(in crate::serving) work: Nanos,
 }
 
 /// What an observer was told, in order.
@@ -50,6 +52,7 @@ impl Observer for Facts {
             kv_blocks: pass.kv_blocks,
             imbalance: pass.imbalance,
             busy: pass.rank_busy.to_vec(),
+            work: pass.parts.decode + pass.parts.prefill + pass.parts.host,
         });
     }
 

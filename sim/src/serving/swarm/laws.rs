@@ -40,9 +40,11 @@ pub(super) const ALL: &[Law] = &[
     Law { name: "no more cache is used than there is", holds: cache },
     Law { name: "a pass keeps the limits of tokens and requests", holds: limits },
     Law { name: "passes of one stage do not overlap", holds: lanes },
+    Law { name: "a stage has done one pass before it ends the next", holds: stages },
     Law { name: "ranks compute no longer than their passes take", holds: busy },
     Law { name: "cached tokens are whole prefixes of open loads", holds: cached },
     Law { name: "requests that fit to the end are never preempted", holds: preempted },
+    Law { name: "replicas that take turns serve equally many", holds: turns },
     Law { name: "clients have one request each in the system", holds: clients },
     Law { name: "requests in the system are their rate times their time (Little)", holds: little },
     Law { name: "the summary agrees with the facts", holds: summed },
@@ -209,6 +211,20 @@ fn lanes(of: &Outcome) -> Verdict {
     Ok(())
 }
 
+fn stages(of: &Outcome) -> Verdict {
+    let mut ends: BTreeMap<u16, u64> = BTreeMap::new();
+    for (pool, pass) in passes(of) {
+        let before = ends.insert(pass.replica, pass.end.0).unwrap_or(0);
+        let stages = u64::from(of.service.pools[pool].layout.pipeline);
+        // Parts round up one by one.
+        let between = pass.end.0.saturating_sub(before) + 2;
+        ensure(between >= pass.work.0 / stages, || {
+            format!("{between} ns after another pass in {stages} stages: {pass:?}")
+        })?;
+    }
+    Ok(())
+}
+
 fn busy(of: &Outcome) -> Verdict {
     for (pool, pass) in passes(of) {
         let ranks = of.service.pools[pool].layout.ranks() as usize;
@@ -245,6 +261,18 @@ fn steps(of: &Outcome) -> Vec<(u64, i64)> {
     let mut steps: Vec<(u64, i64)> = of.facts.requests.iter().flat_map(ends).collect();
     steps.sort_unstable();
     steps
+}
+
+fn turns(of: &Outcome) -> Verdict {
+    let (last, others) = of.service.pools.split_last().expect("at least one pool");
+    let first = others.iter().map(|pool| pool.replicas).sum::<u16>();
+    let served = |replica: u16| {
+        of.facts.requests.iter().filter(|record| record.replica == first + replica).count()
+    };
+    let counts: Vec<usize> = (0..last.replicas).map(served).collect();
+    let (most, least) = (counts.iter().max().copied(), counts.iter().min().copied());
+    let even = most.unwrap_or(0) - least.unwrap_or(0) <= 1;
+    ensure(of.service.router.name != "round-robin" || even, || format!("{counts:?} requests"))
 }
 
 fn clients(of: &Outcome) -> Verdict {

@@ -79,6 +79,7 @@ pub(super) struct Scenario {
     pub(super) asks: Vec<Ask>,
     /// Of a closed load.
     pub(super) clients: Option<u32>,
+    staggered: bool,
     pub(super) speculation: Speculation,
     pub(super) preemption: Preemption,
     pub(super) prefix_cache: bool,
@@ -102,6 +103,7 @@ impl Scenario {
         let prefixes = !closed && on.on(dice, "shared prefixes");
         let asks = asks(dice, on, prefixes);
         let clients = closed.then(|| dice.within(1..=asks.len().min(12) as u32));
+        let staggered = closed && on.on(dice, "staggered clients");
         let swaps = on.on(dice, "swap");
         let mut scenario = Self {
             routing: routing(dice, on, &model),
@@ -117,6 +119,7 @@ impl Scenario {
             engine,
             asks,
             clients,
+            staggered,
             speculation,
             seed,
         };
@@ -152,8 +155,9 @@ impl Scenario {
             let more = dice.skewed(2 * least);
             u64::from(least + if dice.chance(0.5) { 0 } else { more })
         });
-        let step_tokens_max =
-            on.on(dice, "small passes").then(|| (1 + drafts).max(dice.skewed(600)));
+        // Long prompts a token at a time only take long.
+        let tokens_min = if longest > 1_000 { 64 } else { 1 + drafts };
+        let step_tokens_max = on.on(dice, "small passes").then(|| tokens_min.max(dice.skewed(600)));
         let sequences_max = on.on(dice, "few sequences").then(|| dice.within(1..=4));
         let graph_batch_max = on.on(dice, "no graphs").then_some(0);
         Limits { step_tokens_max, sequences_max, kv_tokens, graph_batch_max }
@@ -260,8 +264,11 @@ impl Scenario {
             ("requests-per-client".to_owned(), f64::from(turns)),
         ]);
         let lengths = Lengths::Recorded(&trace);
-        generators::generate("closed-loop", &settings, lengths, Seed(self.seed))
-            .map_err(|error| error.to_string())
+        let load = generators::generate("closed-loop", &settings, lengths, Seed(self.seed));
+        match load.map_err(|error| error.to_string())? {
+            Load::Closed(closed) if self.staggered => Ok(Load::Closed(closed.staggered())),
+            load => Ok(load),
+        }
     }
 
     fn trace(&self, times: u64) -> Result<RequestTrace, String> {
@@ -307,7 +314,7 @@ fn asks(dice: &mut Dice, on: &mut Features, prefixes: bool) -> Vec<Ask> {
     let burst = on.on(dice, "burst");
     let gap = dice.among(&[1_000, 100_000, 5_000_000]);
     let (input_most, output_most) =
-        (if prefixes { 2_500 } else { dice.among(&[1, 40, 900]) }, dice.among(&[1, 6, 30]));
+        (if prefixes { 2_500 } else { dice.among(&[1, 40, 900]) }, dice.among(&[1, 6, 30, 120]));
     let mut stamp = 0;
     (0..u64::from(count))
         .map(|number| {

@@ -58,6 +58,11 @@ pub trait ExchangeModel: Send + Sync {
 
     /// How the time of either way is known.
     fn known(&self) -> Vec<Known>;
+
+    /// Whether every rank gets all tokens, not only those that picked its experts.
+    fn gathers(&self) -> bool {
+        false
+    }
 }
 
 /// What an exchange model is built for.

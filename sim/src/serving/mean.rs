@@ -27,7 +27,7 @@ const LARGE: u32 = 512;
 /// Points of the grid up to here are all token counts; above there are so many an octave.
 const DENSE: u32 = 16;
 const OCTAVE: u32 = 8;
-const POINTS: usize = (DENSE + (32 - DENSE.ilog2()) * OCTAVE) as usize;
+const POINTS: usize = (DENSE + (32 - DENSE.ilog2()) * OCTAVE) as usize + 1;
 
 /// Where drawn tokens get their experts from.
 pub(crate) enum Population {
@@ -157,7 +157,7 @@ impl Mean {
                 *row = (f64::from(*row) * scale).round() as u32;
             }
         }
-        let mut time = self.map.layer_time(self.cost.as_ref(), u64::from(tokens), &rows, None);
+        let mut time = self.map.layer_time(self.cost.as_ref(), (u64::from(tokens), prefill), &rows, None);
         if let (Some(models), Some(copies)) = (&self.exchange, &mut copies) {
             let model = &models[usize::from(!prefill)];
             let traffic = copies.traffic().scaled(scale);

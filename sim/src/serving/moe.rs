@@ -63,6 +63,9 @@ pub(crate) struct ExpertMap {
     layers: usize,
     slots: usize,
     slots_per_rank: usize,
+    /// Whether ranks look at all tokens or get those that picked their experts: in passes that only
+    /// generate and in those that read prompts.
+    gathers: [bool; 2],
     /// `[M][P]` expert of every slot.
     holders: Vec<Vec<u16>>,
     /// `[M][E]` slots of every expert: first of `replicas`, and how many.
@@ -77,6 +80,7 @@ impl ExpertMap {
         model: &ModelShape,
         layout: &Layout,
         placement: Option<&Placement>,
+        gathers: [bool; 2],
     ) -> Result<Self> {
         let (experts, layers) = (model.experts, model.moe_layers.len());
         let ranks = layout.expert;
@@ -99,6 +103,7 @@ impl ExpertMap {
             layers,
             slots,
             slots_per_rank,
+            gathers,
             holders,
             replicas: Vec::new(),
             flat: Vec::new(),
@@ -171,20 +176,25 @@ impl ExpertMap {
         }
     }
 
-    /// One layer whose slots compute `rows`, of a batch of `tokens`; adds the time of every rank
-    /// to `busy`.
+    /// One layer whose slots compute `rows`, of a batch of `tokens` with or without prompts; adds
+    /// the time of every rank to `busy`.
     pub(crate) fn layer_time(
         &self,
         cost: &dyn CostModel,
-        tokens: u64,
+        (tokens, prefill): (u64, bool),
         rows: &[u32],
         mut busy: Option<&mut [f64]>,
     ) -> MoeTime {
         let (mut slowest, mut sum, mut most, mut all) = (0.0_f64, 0.0, 0_u64, 0_u64);
         let mut ranks = 0_u32;
         for (rank, slots) in rows.chunks(self.slots_per_rank).enumerate() {
-            let time = cost.experts(tokens, slots).0 as f64;
             let load: u64 = slots.iter().map(|rows| u64::from(*rows)).sum();
+            // Rows that come alone cost their picks, not those of all ranks' tokens.
+            let seen = match self.gathers[usize::from(prefill)] {
+                true => tokens,
+                false => load.div_ceil(u64::from(self.top_k)).min(tokens),
+            };
+            let time = cost.experts(seen, slots).0 as f64;
             slowest = slowest.max(time);
             sum += time;
             most = most.max(load);

@@ -247,7 +247,7 @@ impl Library {
             self.add_generated(*tokens, layers, decode);
         }
         if !told.decode.is_empty() {
-            times[0] = self.time(map, cost, told.tokens[0], (layers, decode), rows, busy);
+            times[0] = self.time(map, cost, (told.tokens[0], false), (layers, decode), rows, busy);
         }
         if !told.prompts.is_empty() {
             for tokens in &told.prompts {
@@ -257,7 +257,7 @@ impl Library {
                 *sum += count;
             }
             let tokens = told.tokens[0] + told.tokens[1];
-            times[1] = self.time(map, cost, tokens, (layers, all), rows, busy);
+            times[1] = self.time(map, cost, (tokens, true), (layers, all), rows, busy);
             all.fill(0);
         }
         decode.fill(0);
@@ -343,13 +343,13 @@ impl Library {
         }
     }
 
-    /// A pass of `tokens` tokens in some layers with their counts, and the `busy` time of
+    /// A pass of `tokens` tokens, with or without prompts, in some layers with their counts, and the `busy` time of
     /// expert-parallel ranks. Exchanges are not among them.
     fn time(
         &self,
         map: &ExpertMap,
         cost: &dyn CostModel,
-        tokens: u64,
+        tokens: (u64, bool),
         (layers, counts): (&Range<usize>, &[u32]),
         rows: &mut Vec<u32>,
         busy: &mut [f64],

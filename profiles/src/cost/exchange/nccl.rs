@@ -171,4 +171,8 @@ impl ExchangeModel for Gather {
     fn known(&self) -> Vec<Known> {
         Way::ALL.map(|way| self.ways[way as usize].known(way, self.nodes > 1.0)).to_vec()
     }
+
+    fn gathers(&self) -> bool {
+        true
+    }
 }

@@ -20,7 +20,7 @@ use crate::cli::{self, Global};
 use crate::files;
 use crate::output::{Measure, Output, Table};
 
-pub(crate) use load::{Loaded, calibration, load, read_file};
+pub(crate) use load::{Loaded, calibration, load, plain, read_file, seen_from};
 
 /// Version of `service.json`.
 const VERSION: u32 = 1;
@@ -84,17 +84,7 @@ pub(crate) fn simulate(
     progress: &mut dyn FnMut(u64),
 ) -> Result<ServiceRun> {
     let (service, file) = (&loaded.service, &loaded.file);
-    let recorder = Recorder::new(RecorderSettings {
-        gpus: service.gpus(),
-        gpus_per_node: u32::from(loaded.gpus_per_node),
-        replicas: service.replicas(),
-        ranks_per_replica: service.ranks_per_replica(),
-        slo: slo(file)?,
-        power: PowerModel::of(&loaded.device),
-        price_per_gpu_hour: file.price_per_gpu_hour,
-        timeline_points_max: TIMELINE_POINTS_MAX,
-    })?;
-    let mut watch = Watch { recorder, csv, stop: file.stop };
+    let mut watch = Watch { recorder: recorder(loaded)?, csv, stop: file.stop };
     let served = serving::run(service, &mut watch, progress);
     let recorder = watch.recorder;
     Ok(ServiceRun {
@@ -114,7 +104,22 @@ pub(crate) fn simulate(
     })
 }
 
-fn tool() -> String {
+/// What keeps the figures of a run of `loaded`.
+pub(crate) fn recorder(loaded: &Loaded) -> Result<Recorder> {
+    let (service, file) = (&loaded.service, &loaded.file);
+    Ok(Recorder::new(RecorderSettings {
+        gpus: service.gpus(),
+        gpus_per_node: u32::from(loaded.gpus_per_node),
+        replicas: service.replicas(),
+        ranks_per_replica: service.ranks_per_replica(),
+        slo: slo(file)?,
+        power: PowerModel::of(&loaded.device),
+        price_per_gpu_hour: file.price_per_gpu_hour,
+        timeline_points_max: TIMELINE_POINTS_MAX,
+    })?)
+}
+
+pub(crate) fn tool() -> String {
     concat!("moecast ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
@@ -139,7 +144,7 @@ fn metric_name(metric: Metric) -> &'static str {
     }
 }
 
-fn slo(file: &ServiceFile) -> Result<Slo> {
+pub(crate) fn slo(file: &ServiceFile) -> Result<Slo> {
     let time = |key: &str, limit: Option<f64>| -> Result<Option<Nanos>> {
         let Some(limit) = limit else { return Ok(None) };
         let valid = limit > 0.0 && limit < 1e12;

@@ -5,7 +5,7 @@ use moecast_profiles::registry;
 use crate::draw::{Scene, Width, digits, render};
 use crate::error::Result;
 use crate::tables::Rows;
-use crate::{RunFile, StatsFile, Subject};
+use crate::{RunFile, StatsFile, StudyFile, Subject};
 
 mod active_experts;
 mod cache_hit_rate;
@@ -23,6 +23,7 @@ mod rank_utilisation;
 mod reuse_distance;
 mod srp;
 mod step_time;
+mod throughput_latency;
 
 /// A figure.
 pub struct Entry {
@@ -60,6 +61,15 @@ pub enum Kind {
         /// The drawing. Only asked where there is a title.
         draw: fn(&StatsFile, Width) -> Scene,
     },
+    /// A study.
+    Study {
+        /// The sentence above it; or, where there is nothing to draw, why not.
+        title: fn(&StudyFile) -> std::result::Result<String, &'static str>,
+        /// The numbers in it.
+        rows: fn(&StudyFile) -> Rows,
+        /// The drawing. Only asked where there is a title.
+        draw: fn(&StudyFile, Width) -> Scene,
+    },
 }
 
 moecast_profiles::named!(Entry);
@@ -82,6 +92,7 @@ pub const ALL: &[Entry] = &[
     reuse_distance::ENTRY,
     srp::ENTRY,
     step_time::ENTRY,
+    throughput_latency::ENTRY,
 ];
 
 /// The figure called `name`.
@@ -106,6 +117,7 @@ pub struct Figure<'a> {
 enum Source<'a> {
     Run(&'a RunFile, fn(&RunFile) -> Rows, fn(&RunFile, Width) -> Scene),
     Recording(&'a StatsFile, fn(&StatsFile) -> Rows, fn(&StatsFile, Width) -> Scene),
+    Study(&'a StudyFile, fn(&StudyFile) -> Rows, fn(&StudyFile, Width) -> Scene),
 }
 
 impl Entry {
@@ -124,6 +136,10 @@ impl Entry {
                 let stats = subject.stats()?;
                 (title(stats), Source::Recording(stats, rows, draw))
             }
+            Kind::Study { title, rows, draw } => {
+                let study = subject.study()?;
+                (title(study), Source::Study(study, rows, draw))
+            }
         };
         Some(title.map(|title| Figure { entry: self, title, source }))
     }
@@ -136,6 +152,7 @@ impl Figure<'_> {
         match self.source {
             Source::Run(run, rows, _) => rows(run),
             Source::Recording(stats, rows, _) => rows(stats),
+            Source::Study(study, rows, _) => rows(study),
         }
     }
 
@@ -145,6 +162,7 @@ impl Figure<'_> {
         match self.source {
             Source::Run(run, _, draw) => draw(run, width),
             Source::Recording(stats, _, draw) => draw(stats, width),
+            Source::Study(study, _, draw) => draw(study, width),
         }
     }
 
@@ -199,6 +217,7 @@ impl Figure<'_> {
                 file.source,
                 digits::count(file.stats.tokens)
             ),
+            Source::Study(study, ..) => crate::page::about_study(study),
         }
     }
 }

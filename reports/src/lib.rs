@@ -8,6 +8,7 @@ pub mod page;
 mod run_file;
 mod scatter;
 mod stats_file;
+mod study_file;
 mod subject;
 mod tables;
 #[cfg(test)]
@@ -20,5 +21,6 @@ pub use kernel_check::KernelCheck;
 pub use run_file::{Candidate, RunFile, TraceFacts, VERSION as RUN_VERSION};
 pub use scatter::{Scatter, ScatterPoint};
 pub use stats_file::{StatsFile, VERSION as STATS_VERSION};
+pub use study_file::{StudyFile, StudyPoint, VERSION as STUDY_VERSION};
 pub use subject::Subject;
 pub use tables::{Cell, Rows};

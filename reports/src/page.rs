@@ -8,7 +8,10 @@ use crate::figures::{self, Figure};
 mod facts;
 mod numbers;
 mod recording;
+mod study;
 mod words;
+
+pub(crate) use study::about as about_study;
 
 const STYLE: &str = include_str!("page/style.css");
 
@@ -26,6 +29,7 @@ pub fn page(subject: Subject<'_>) -> Result<String> {
         Subject::Recording(file) => {
             (recording::title(file), recording::summary(file), file.synthetic)
         }
+        Subject::Study(file) => (study::title(file), study::summary(file), false),
     };
     let mut html = head(&escape(&title));
     if synthetic {
@@ -47,9 +51,14 @@ pub fn page(subject: Subject<'_>) -> Result<String> {
         html += &drawn(&of_recording)?;
         html += &recording::absent(file);
     }
+    if let Some(file) = subject.study() {
+        html += &study::figure_section(&drawn(&of_run)?);
+        html += &study::tables(file);
+    }
     html += &match subject {
         Subject::Run(run, _) => facts::of_run(run),
         Subject::Recording(file) => facts::of_recording(file),
+        Subject::Study(file) => facts::of_study(file),
     };
     html += "</main>\n</body>\n</html>\n";
     Ok(html)

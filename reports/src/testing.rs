@@ -1,6 +1,7 @@
 //! Runs for tests, and a strict reader of markup.
 
 mod recordings;
+mod studies;
 
 use moecast_sim::Summary;
 use moecast_sim::record::{ByteMeans, PartMeans, TimeStats};
@@ -9,6 +10,7 @@ use moecast_traces::InputDigest;
 use crate::{Candidate, RUN_VERSION, RunFile, TraceFacts};
 
 pub(crate) use recordings::{counted, every_recording, recording};
+pub(crate) use studies::{every_study, study};
 
 /// Two layers, two ranks, three experts: everything can be checked by hand.
 pub(crate) fn small() -> RunFile {

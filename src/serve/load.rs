@@ -8,6 +8,7 @@ use moecast_planner::Plan;
 use moecast_profiles::calibration::{Calibration, Factors, Key};
 use moecast_profiles::hardware::Device;
 use moecast_profiles::model::ModelShape;
+use moecast_profiles::registry::nearest;
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 use moecast_sim::serving::file::{LoadFile, PoolFile, RoutingMode, ServiceFile};
@@ -43,9 +44,19 @@ pub(crate) fn read_file(path: &Path) -> Result<ServiceFile> {
         .with_context(|| format!("{shown}: expected UTF-8 text"))?;
     toml::from_str(&text).map_err(|error| {
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        let message = error.message().replace('\n', " ");
-        anyhow::anyhow!("{shown}: line {line}: {message}")
+        anyhow::anyhow!("{shown}: line {line}: {}", plain(error.message()))
     })
+}
+
+/// What the parser says, in one line; a wrong key is answered with the nearest right one.
+pub(crate) fn plain(message: &str) -> String {
+    let message = message.trim().replace('\n', " ");
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message };
+    let words: Vec<&str> = rest.split('`').step_by(2).collect();
+    let [found, valid @ ..] = words.as_slice() else { return message };
+    let hint =
+        nearest(found, valid).map_or_else(String::new, |key| format!("did you mean `{key}`? "));
+    format!("key `{found}`: unknown; {hint}valid keys are {}", valid.join(", "))
 }
 
 /// Opens what `file` names, relative to `folder`; `seed` stands where the file has none.

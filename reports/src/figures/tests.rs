@@ -3,7 +3,9 @@
 use super::*;
 use crate::draw::scene::Mark;
 use crate::tables::Cell;
-use crate::testing::{elements, every_recording, every_shape, recording, sized, small};
+use crate::testing::{
+    elements, every_recording, every_shape, every_study, recording, sized, small, study,
+};
 
 fn numbers(rows: &Rows, column: &str) -> Vec<f64> {
     let index = rows.columns.iter().position(|name| *name == column).expect("a column");
@@ -37,12 +39,14 @@ fn names_are_in_order_and_words_are_sentences() {
     assert!(find("step-tine").is_err_and(|error| error.to_string().contains("`step-time`")));
 }
 
-/// Every figure of every run and of every recording that has one, and what it is a figure of.
+/// Every figure of every run, recording and study that has one, and what it is a figure of.
 fn for_every_figure(check: impl Fn(&str, &Figure<'_>)) {
     let (runs, recordings) = (every_shape(), every_recording());
     let runs = runs.iter().map(|(shape, run)| (*shape, Subject::Run(run, None)));
     let recordings = recordings.iter().map(|(shape, file)| (*shape, Subject::Recording(file)));
-    for (shape, subject) in runs.chain(recordings) {
+    let studies = every_study();
+    let studies = studies.iter().map(|(shape, file)| (*shape, Subject::Study(file)));
+    for (shape, subject) in runs.chain(recordings).chain(studies) {
         for figure in ALL.iter().filter_map(|entry| entry.of(subject)?.ok()) {
             check(&format!("{} of {shape}", figure.entry.name), &figure);
         }
@@ -137,8 +141,11 @@ fn every_figure_is_a_png_whose_size_matches_its_svg() {
 #[test]
 fn the_same_run_gives_the_same_bytes() {
     let (run, file) = (sized(&["linear", "eplb", "plan"], 12, 16, 64), recording());
+    let study = study(3, 5);
     for entry in ALL {
-        let figure = entry.of(Subject::Run(&run, Some(&file))).unwrap().unwrap();
+        let of_study = || entry.of(Subject::Study(&study));
+        let figure = entry.of(Subject::Run(&run, Some(&file))).or_else(of_study);
+        let figure = figure.unwrap().unwrap();
         assert_eq!(figure.svg().unwrap(), figure.svg().unwrap(), "{}", entry.name);
         assert_eq!(figure.png().unwrap(), figure.png().unwrap(), "{}", entry.name);
     }
@@ -149,8 +156,9 @@ fn a_synthetic_recording_is_named_on_every_sheet() {
     let (mut run, mut file) = (small(), recording());
     run.trace.synthetic = true;
     file.synthetic = true;
-    for entry in ALL {
-        let figure = entry.of(Subject::Run(&run, Some(&file))).unwrap().unwrap();
+    for figure in ALL.iter().filter_map(|entry| entry.of(Subject::Run(&run, Some(&file)))) {
+        let figure = figure.unwrap();
+        let entry = figure.entry;
         assert!(figure.svg().unwrap().contains(">synthetic recording"), "{}", entry.name);
     }
 }
@@ -262,4 +270,18 @@ fn rows_of_step_time() {
     for (parts, it) in parts.chunks(5).zip(small().candidates) {
         assert!(near(parts.iter().sum(), it.summary.step_time_us.mean));
     }
+}
+
+#[test]
+fn rows_of_throughput_latency() {
+    let file = study(1, 3);
+    let figure = find("throughput-latency").unwrap().of(Subject::Study(&file)).unwrap().unwrap();
+    insta::assert_snapshot!(figure.rows().csv(), @r"
+    point,series,load,tpot_ms_p50,output_tokens_per_second_per_gpu,frontier
+    0,gpu-0,clients 4,5.5,90.9090909090909,1
+    1,gpu-0,clients 8,6,166.66666666666666,1
+    ");
+    // The last point cannot exist. Doubled clients wait longer here and get more: all are on the
+    // frontier.
+    assert!(numbers(&figure.rows(), "frontier").iter().all(|&on| on == 1.0));
 }

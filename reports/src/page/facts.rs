@@ -4,10 +4,10 @@ use moecast_traces::InputDigest;
 
 use super::escape;
 use crate::draw::digits;
-use crate::{RunFile, StatsFile};
+use crate::{RunFile, StatsFile, StudyFile};
 
 /// A name and what it is called here.
-type Fact = (&'static str, String);
+type Fact<'a> = (&'a str, String);
 
 /// The last section of the page of a run.
 pub(super) fn of_run(run: &RunFile) -> String {
@@ -62,10 +62,18 @@ pub(super) fn of_recording(file: &StatsFile) -> String {
     section(facts, &file.remarks.iter().collect::<Vec<_>>(), &file.inputs)
 }
 
+/// The last section of the page of a study.
+pub(super) fn of_study(file: &StudyFile) -> String {
+    let mut facts: Vec<Fact> =
+        file.common.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+    facts.push(("Made by", format!("moecast {}", file.tool)));
+    section(facts, &file.remarks.iter().collect::<Vec<_>>(), &[])
+}
+
 fn section(facts: Vec<Fact>, remarks: &[&String], inputs: &[InputDigest]) -> String {
     let mut html = "<h2>How this was made</h2>\n<dl>\n".to_owned();
     for (name, value) in facts {
-        html += &format!("<dt>{name}</dt><dd>{}</dd>\n", escape(&value));
+        html += &format!("<dt>{}</dt><dd>{}</dd>\n", escape(name), escape(&value));
     }
     html += "</dl>\n";
     if !remarks.is_empty() {
@@ -115,7 +123,7 @@ fn requests(requests: Option<usize>) -> String {
     requests.map_or("not known".to_owned(), |it| digits::count(it as u64))
 }
 
-fn facts(run: &RunFile) -> Vec<Fact> {
+fn facts(run: &RunFile) -> Vec<Fact<'_>> {
     let trace = &run.trace;
     vec![
         ("Model", run.model.clone()),

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::RunFile;
-use crate::testing::{counted, elements, every_recording, every_shape, recording, small};
+use crate::testing::{
+    counted, elements, every_recording, every_shape, every_study, recording, small, study,
+};
 
 /// A run without statistics of its recording.
 fn of(run: &RunFile) -> Subject<'_> {
@@ -29,6 +31,11 @@ fn the_page_is_well_formed_and_whole_for_every_run() {
         let html = page(subject).unwrap_or_else(|error| panic!("{shape}: {error}"));
         check_whole(shape, &html, count(subject));
     }
+    for (shape, file) in every_study() {
+        let subject = Subject::Study(&file);
+        let html = page(subject).unwrap_or_else(|error| panic!("{shape}: {error}"));
+        check_whole(shape, &html, count(subject));
+    }
 }
 
 fn check_whole(shape: &str, html: &str, expected: usize) {
@@ -42,8 +49,10 @@ fn check_whole(shape: &str, html: &str, expected: usize) {
 fn a_page_of_both_has_the_figures_of_both() {
     let (run, file) = (small(), recording());
     let both = Subject::Run(&run, Some(&file));
-    assert_eq!(count(both), figures::ALL.len());
-    assert_eq!(count(of(&run)) + count(Subject::Recording(&file)), figures::ALL.len());
+    let study = study(2, 2);
+    let of_study = count(Subject::Study(&study));
+    assert_eq!(count(both) + of_study, figures::ALL.len());
+    assert_eq!(count(of(&run)) + count(Subject::Recording(&file)) + of_study, figures::ALL.len());
     let html = page(both).unwrap();
     assert!(html.contains("<h2>The recording</h2>"));
     assert!(html.contains("another recording than the one that was simulated"));
@@ -171,4 +180,14 @@ fn a_report_is_the_page_and_three_files_per_figure() {
     assert!(files.iter().any(|(path, _)| path == "figures/step-time.png"));
     assert!(files.iter().all(|(_, bytes)| !bytes.is_empty()));
     assert_eq!(files, write_files(of(&small())).unwrap());
+}
+
+#[test]
+fn a_page_of_a_study_says_what_differs_and_what_cannot_exist() {
+    let html = page(Subject::Study(&study(2, 3))).unwrap();
+    assert!(words(&html).starts_with(
+        "6 services that differ in gpu and load.set.clients. 1 cannot exist; the table says why. \
+         Quickest for a request: <strong>gpu-"
+    ));
+    assert!(html.contains(">memory: 348 GB of weights on every GPU</td>"));
 }

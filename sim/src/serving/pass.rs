@@ -9,16 +9,15 @@
 use std::sync::Arc;
 
 use moecast_profiles::calibration::Factors;
-use moecast_profiles::cost::exchange::{ExchangeModel, Way};
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::units::Nanos;
 
 use super::layout::Layout;
-use super::mean::Mean;
 use super::moe::{ExpertMap, MoeTime};
 use super::record::PassParts;
-use super::recorded::{Counts, Library, Tokens, blind_traffic, counts};
+use super::recorded::{Counts, Tokens, counts};
+use super::service::Routing;
 
 /// What one data-parallel rank works on in a pass.
 #[derive(Clone, Copy, Debug, Default)]
@@ -41,17 +40,10 @@ pub(crate) struct PassTime {
     pub(crate) parts: PassParts,
 }
 
-/// Where the experts of tokens come from.
-pub(crate) enum Routing {
-    Mean(Arc<Mean>),
-    Recorded(Arc<Library>),
-}
-
 /// Costs passes of one replica.
 pub(crate) struct PassCost {
     pub(crate) model: ModelShape,
     pub(crate) cost: Arc<dyn CostModel>,
-    pub(crate) exchange: Option<[Arc<dyn ExchangeModel>; 2]>,
     pub(crate) layout: Layout,
     pub(crate) map: Arc<ExpertMap>,
     pub(crate) routing: Routing,
@@ -76,17 +68,17 @@ impl PassCost {
     /// Whether generated tokens and chunks are to be told by [`Self::add_generated`] and
     /// [`Self::add_prompt`].
     pub(crate) fn wants_tokens(&self) -> bool {
-        matches!(self.routing, Routing::Recorded(_))
+        self.routing.library.is_some()
     }
 
     pub(crate) fn add_generated(&mut self, tokens: Tokens) {
-        if let Routing::Recorded(library) = &self.routing {
+        if let Some(library) = &self.routing.library {
             library.add_generated(tokens, &mut self.decode_counts);
         }
     }
 
     pub(crate) fn add_prompt(&mut self, tokens: Tokens) {
-        if let Routing::Recorded(library) = &self.routing {
+        if let Some(library) = &self.routing.library {
             library.add_prompt(tokens, &mut self.prefill_counts);
         }
     }
@@ -115,7 +107,7 @@ impl PassCost {
             .map_or((Kernels::default(), 0.0), |decode| (decode, decode.total * decode_factor));
         let mut prefill = 0.0;
         if prefills {
-            if let (Routing::Recorded(library), true) = (&self.routing, decodes) {
+            if let (Some(library), true) = (&self.routing.library, decodes) {
                 library.add(&self.decode_counts, &mut self.prefill_counts);
             }
             self.expert_busy.fill(0.0);
@@ -127,7 +119,7 @@ impl PassCost {
         let scale = if kernels.total > 0.0 { factored / kernels.total } else { 1.0 };
         generating += self.drafts(shares) * decode_factor;
         let busy = self.busy(shares, &kernels, scale);
-        if let Routing::Recorded(library) = &self.routing {
+        if let Some(library) = &self.routing.library {
             library.clear(&mut self.decode_counts);
             library.clear(&mut self.prefill_counts);
         }
@@ -196,22 +188,13 @@ impl PassCost {
         };
         let all: u32 = shares.iter().map(tokens).sum();
         let most = shares.iter().map(tokens).max().unwrap_or(0);
-        match &self.routing {
-            Routing::Mean(mean) => mean.time(all, most, prefill),
-            Routing::Recorded(library) => {
-                let counts = if prefill { &self.prefill_counts } else { &self.decode_counts };
-                let busy = &mut self.expert_busy;
-                let cost = self.cost.as_ref();
-                let mut time = library.time(&self.map, cost, u64::from(all), counts, busy);
-                if let Some(models) = &self.exchange {
-                    let (model, layers) = (&models[usize::from(!prefill)], self.map.layers());
-                    let traffic = blind_traffic(most);
-                    let of = |way| model.time(way, &traffic).0 as f64 * layers as f64;
-                    (time.dispatch, time.combine) = (of(Way::Dispatch), of(Way::Combine));
-                }
-                time
-            }
-        }
+        let mean = self.routing.mean.time(all, most, prefill);
+        let Some(library) = &self.routing.library else { return mean };
+        let counts = if prefill { &self.prefill_counts } else { &self.decode_counts };
+        let busy = &mut self.expert_busy;
+        let time = library.time(&self.map, self.cost.as_ref(), u64::from(all), counts, busy);
+        // Which ranks the tokens of an expert are on is not counted.
+        MoeTime { dispatch: mean.dispatch, combine: mean.combine, ..time }
     }
 
     /// Drafting: each draft token goes through one layer and the head.
@@ -233,11 +216,8 @@ impl PassCost {
         };
         let slowest = shares.iter().map(one).max().unwrap_or(0) as f64;
         let tokens: u32 = shares.iter().map(|share| share.batch.decode.requests).sum();
-        let layer = match &self.routing {
-            Routing::Mean(mean) => mean.time(tokens, tokens, false).total(),
-            // Recordings hold no draft layers: a mean layer would have to be made up.
-            Routing::Recorded(_) => 0.0,
-        };
+        // Recordings hold no draft layers: each costs a mean layer.
+        let layer = self.routing.mean.time(tokens, tokens, false).total();
         let layers = self.map.layers().max(1) as f64;
         f64::from(self.draft_tokens) * (slowest + layer / layers)
     }

@@ -7,7 +7,6 @@
 //! phase. Cost of a generated token: one addition a pick.
 
 use moecast_profiles::cost::CostModel;
-use moecast_profiles::cost::exchange::Traffic;
 use moecast_profiles::seed::Generator;
 use moecast_traces::{NO_EXPERT, Phase, RoutingTrace};
 use rand::RngExt;
@@ -223,11 +222,6 @@ impl Library {
         }
         sum
     }
-}
-
-/// What an exchange that does not look at the routing needs to know.
-pub(crate) fn blind_traffic(tokens_most: u32) -> Traffic {
-    Traffic { tokens_most: u64::from(tokens_most), ..Traffic::default() }
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@ use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 
 use super::batch::{Batch, Group, Policy};
 use super::kv::KvPool;
-use super::pass::{PassCost, PassTime, Routing, Share, empty_counts};
+use super::pass::{PassCost, PassTime, Share, empty_counts};
 use super::recorded::Tokens;
 use super::router::View;
 use super::sequence::{Key, Sequences};
-use super::service::{Pool, PoolRouting, Service};
+use super::service::{Pool, Service};
 
 pub(super) struct Replica {
     pub(super) pool: usize,
@@ -52,10 +52,6 @@ impl Replica {
         let kv = KvPool::new(limits.kv_tokens, service.block_tokens, PREFIX_BLOCK_TOKENS, prefixes);
         let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
         let drafts = service.speculation.draft_tokens;
-        let routing = match &pool.routing {
-            PoolRouting::Mean(mean) => Routing::Mean(Arc::clone(mean)),
-            PoolRouting::Recorded(library) => Routing::Recorded(Arc::clone(library)),
-        };
         let (decode_counts, prefill_counts, expert_busy) =
             empty_counts(usize::from(pool.layout.expert));
         let stages = usize::from(pool.layout.pipeline);
@@ -76,10 +72,9 @@ impl Replica {
             cost: PassCost {
                 model: service.model.clone(),
                 cost: Arc::clone(&pool.kernels.model),
-                exchange: pool.exchange.clone(),
                 layout: pool.layout,
                 map: Arc::clone(&pool.map),
-                routing,
+                routing: pool.routing.clone(),
                 factors: service.factors,
                 graph_batch_max: limits.graph_batch_max,
                 draft_tokens: drafts,

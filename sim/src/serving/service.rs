@@ -139,9 +139,8 @@ pub(crate) struct Pool {
     pub(crate) replicas: u16,
     pub(crate) layout: Layout,
     pub(crate) kernels: Kernels,
-    pub(crate) exchange: Option<[Arc<dyn ExchangeModel>; 2]>,
     pub(crate) map: Arc<ExpertMap>,
-    pub(crate) routing: PoolRouting,
+    pub(crate) routing: Routing,
     pub(crate) memory: Memory,
     pub(crate) limits: FullLimits,
     /// Between stages of a pipeline, and to the host.
@@ -161,9 +160,11 @@ pub(crate) struct FullLimits {
 
 /// Routing that was prepared once and serves every replica and every run.
 #[derive(Clone)]
-pub(crate) enum PoolRouting {
-    Mean(Arc<Mean>),
-    Recorded(Arc<Library>),
+pub(crate) struct Routing {
+    /// Batches by the mean: all that is known, or what [`Self::library`] does not tell.
+    pub(crate) mean: Arc<Mean>,
+    /// Recorded tokens that requests borrow.
+    pub(crate) library: Option<Arc<Library>>,
 }
 
 /// A validated service under a load. Copies share what was prepared for its routing.
@@ -300,40 +301,33 @@ impl Pool {
                 return Err(Error::scenario(format!("limits.{name}"), "0", "at least 1"));
             }
         }
-        let population = match &setting.routing {
-            RoutingSource::Even => Some(Population::Even),
-            RoutingSource::Mean(trace) => {
-                crate::scenario::check_trace(trace, model)?;
-                Some(Population::of(trace))
-            }
-            RoutingSource::Recorded(trace) => {
+        let (population, library) = match &setting.routing {
+            RoutingSource::Even => (Population::Even, None),
+            RoutingSource::Mean(trace) | RoutingSource::Recorded(trace) => {
                 crate::scenario::check_trace(trace, model)?;
                 // Counts know no tokens to follow: their mean is all there is.
-                trace.tokens().is_none().then(|| Population::of(trace))
+                let tokens = matches!(setting.routing, RoutingSource::Recorded(_))
+                    && trace.tokens().is_some();
+                let library = tokens.then(|| Library::new(trace).map(Arc::new)).transpose()?;
+                (Population::of(trace), library)
             }
         };
-        let routing = match (population, &setting.routing) {
-            (None, RoutingSource::Recorded(trace)) => {
-                PoolRouting::Recorded(Arc::new(Library::new(trace)?))
-            }
-            (population, _) => PoolRouting::Mean(Arc::new(Mean::new(mean::Setting {
-                population: population.unwrap_or(Population::Even),
-                map: ExpertMap::clone(&map),
-                cost: Arc::clone(&setting.kernels.model),
-                exchange: setting.exchange.clone(),
-                layout,
-                gpus_per_node: hardware.gpus_per_node(),
-                seed,
-            }))),
-        };
+        let mean = Arc::new(Mean::new(mean::Setting {
+            population,
+            map: ExpertMap::clone(&map),
+            cost: Arc::clone(&setting.kernels.model),
+            exchange: setting.exchange,
+            layout,
+            gpus_per_node: hardware.gpus_per_node(),
+            seed,
+        }));
         Ok(Self {
             role: setting.role,
             replicas: setting.replicas,
             layout,
             kernels: setting.kernels,
-            exchange: setting.exchange,
             map,
-            routing,
+            routing: Routing { mean, library },
             memory,
             limits,
             hop: device.domain_latency.value,

@@ -16,7 +16,7 @@ use super::record::{Observer, PassRecord, RequestRecord};
 use super::replica::{Pass, Replica};
 use super::router::{Router, View};
 use super::sequence::{Key, Sequence, Sequences};
-use super::service::{PoolRouting, Role, Service};
+use super::service::{Role, Service};
 use crate::event::EventQueue;
 
 /// What happens, in the order of what is due at the same instant.
@@ -203,10 +203,8 @@ impl<'a> Simulation<'a> {
                 (now, (request.input_tokens, request.output_tokens), &[])
             }
         };
-        let borrowed = service.pools.iter().find_map(|pool| match &pool.routing {
-            PoolRouting::Recorded(library) => Some(library.borrow(&mut self.borrowing)),
-            PoolRouting::Mean(_) => None,
-        });
+        let library = service.pools.iter().find_map(|pool| pool.routing.library.as_ref());
+        let borrowed = library.map_or(0, |library| library.borrow(&mut self.borrowing));
         let (input, output) = lengths;
         let reached = sent + self.offset();
         let key = self.all.insert(Sequence {
@@ -216,7 +214,7 @@ impl<'a> Simulation<'a> {
             input,
             output,
             prefix,
-            borrowed: borrowed.unwrap_or(0),
+            borrowed,
             target: input,
             kv_tokens: 0,
             stored: 0,

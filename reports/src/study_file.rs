@@ -1,4 +1,4 @@
-//! `points.json`: what `moecast study` leaves and its figure and page are made from.
+//! `study.json`: what `moecast study` leaves and its figure and page are made from.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::versioned::parse;
 
-/// Version of `points.json` that this build reads and writes.
+/// Version of `study.json` that this build reads and writes.
 pub const VERSION: u32 = 1;
 
 /// Key of the time that a figure of a study has along its axis.
@@ -65,7 +65,7 @@ pub struct StudyPoint {
 }
 
 impl StudyFile {
-    /// Reads `points.json`. `path` is named in errors.
+    /// Reads `study.json`. `path` is named in errors.
     ///
     /// # Errors
     /// When the text holds no points, or those of another version.
@@ -114,11 +114,11 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let text = serde_json::to_vec(&study(3, 4)).unwrap();
-        assert_eq!(StudyFile::read(&text, "points.json").unwrap(), study(3, 4));
+        assert_eq!(StudyFile::read(&text, "study.json").unwrap(), study(3, 4));
         let newer = StudyFile { version: 2, ..study(1, 1) };
         let text = serde_json::to_vec(&newer).unwrap();
-        let error = StudyFile::read(&text, "points.json").unwrap_err().to_string();
-        assert_eq!(error, "points.json: key `version`: 2; expected 1");
+        let error = StudyFile::read(&text, "study.json").unwrap_err().to_string();
+        assert_eq!(error, "study.json: key `version`: 2; expected 1");
     }
 
     /// A point on the frontier is beaten by none, and every other one by one that is on it.

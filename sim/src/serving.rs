@@ -24,6 +24,7 @@ mod simulate;
 pub mod swarm;
 #[cfg(test)]
 mod tests;
+mod vary;
 
 pub use file::ServiceFile;
 pub use layout::Layout;

@@ -35,7 +35,7 @@ pub(crate) struct Capacity {
 pub(crate) struct Study {
     /// The study: a service, and the keys of it that differ; see examples/studies.
     pub(crate) study: PathBuf,
-    /// Folder for points.csv, points.json, report.html and figures/.
+    /// Folder for study.csv, study.json, report.html and figures/.
     #[arg(long)]
     pub(crate) out: PathBuf,
     /// Simulate every point again, also those that the folder already holds.

@@ -129,8 +129,20 @@ pub(crate) fn seen_from(file: &ServiceFile, out: &Path) -> Result<ServiceFile> {
     Ok(file)
 }
 
+/// `file`, which was read in the folder `from`, with paths as seen from the folder `to`.
+pub(crate) fn moved(file: &ServiceFile, from: &Path, to: &Path) -> Result<ServiceFile> {
+    let mut file = file.clone();
+    // An empty path is no path, though it means a folder.
+    let to = Path::new(".").join(to);
+    each_path(&mut file, |name| Ok(files::relative(&from.join(name), &to)?.display().to_string()))?;
+    Ok(file)
+}
+
 /// Replaces every path that `file` holds.
-fn each_path(file: &mut ServiceFile, change: impl Fn(&str) -> Result<String>) -> Result<()> {
+pub(crate) fn each_path(
+    file: &mut ServiceFile,
+    change: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
     if file.model.ends_with(".json") {
         file.model = change(&file.model)?;
     }

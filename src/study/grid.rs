@@ -27,7 +27,7 @@ struct Typed {
     grid: Table,
     /// Keys that take their values together: first with first, second with second.
     #[serde(default)]
-    together: Vec<Table>,
+    linked: Vec<Table>,
     /// Further points: values that replace those of the service.
     #[serde(default)]
     points: Vec<Table>,
@@ -67,13 +67,13 @@ pub(crate) fn read(path: &Path) -> Result<Grid> {
     let shown = path.display();
     let typed: Typed = read_toml(path)?;
     let service = service(typed.service, path)?;
-    let axes = axes(typed.grid, typed.together).with_context(|| shown.to_string())?;
+    let axes = axes(typed.grid, typed.linked).with_context(|| shown.to_string())?;
     let extra: Vec<Vec<(String, Value)>> = typed.points.into_iter().map(flat).collect();
     check_keys(&axes).with_context(|| shown.to_string())?;
     let product = axes.iter().map(|axis| axis.values.len() as u64).fold(1, u64::saturating_mul);
     let product = if axes.is_empty() { 0 } else { product };
     let count = product.saturating_add(extra.len() as u64);
-    ensure!(count > 0, "{shown}: no points; expected [grid], [[together]] or [[points]]");
+    ensure!(count > 0, "{shown}: no points; expected [grid], [[linked]] or [[points]]");
     ensure!(
         count <= POINTS_MAX,
         "{shown}: {count} points; expected at most {POINTS_MAX}: fewer values in [grid]"
@@ -88,9 +88,8 @@ pub(crate) fn read(path: &Path) -> Result<Grid> {
     let points = chosen
         .enumerate()
         .map(|(number, changes)| {
-            point(&service, &keys, &changes).with_context(|| {
-                format!("{shown}: point {number} ({})", label::all(&changes))
-            })
+            point(&service, &keys, &changes)
+                .with_context(|| format!("{shown}: point {number} ({})", label::all(&changes)))
         })
         .collect::<Result<_>>()?;
     Ok(Grid { keys, points, skip_impossible: typed.skip_impossible })
@@ -129,7 +128,7 @@ fn service(service: Value, study: &Path) -> Result<Table> {
     Ok(Table::try_from(moved)?)
 }
 
-fn axes(grid: Table, together: Vec<Table>) -> Result<Vec<Axis>> {
+fn axes(grid: Table, linked: Vec<Table>) -> Result<Vec<Axis>> {
     let mut axes = Vec::new();
     for (key, value) in flat(grid) {
         let values = choices(&format!("grid: {key}"), value)?;
@@ -138,8 +137,8 @@ fn axes(grid: Table, together: Vec<Table>) -> Result<Vec<Axis>> {
             values: values.into_iter().map(|value| vec![value]).collect(),
         });
     }
-    for (number, table) in together.into_iter().enumerate() {
-        let place = format!("together {number}");
+    for (number, table) in linked.into_iter().enumerate() {
+        let place = format!("linked {number}");
         let mut axis = Axis { keys: Vec::new(), values: Vec::new() };
         for (key, value) in flat(table) {
             let values = choices(&format!("{place}: {key}"), value)?;
@@ -270,8 +269,8 @@ mod tests {
         toml::from_str(text).unwrap()
     }
 
-    fn axes_of(grid: &str, together: &[&str]) -> Result<Vec<Axis>> {
-        axes(table(grid), together.iter().map(|text| table(text)).collect())
+    fn axes_of(grid: &str, linked: &[&str]) -> Result<Vec<Axis>> {
+        axes(table(grid), linked.iter().map(|text| table(text)).collect())
     }
 
     /// 2 x 2 points; the load changes fastest, linked keys change together.
@@ -300,11 +299,11 @@ mod tests {
 
     #[test]
     fn two_places_for_one_key_are_refused() {
-        for (grid, together) in [
+        for (grid, linked) in [
             ("\"layout.tensor\" = [1]", "layout.tensor = [1]"),
             ("layout = [{ tensor = 1 }]", "layout.tensor = [1]"),
         ] {
-            let axes = axes_of(grid, &[together]).unwrap();
+            let axes = axes_of(grid, &[linked]).unwrap();
             assert!(check_keys(&axes).unwrap_err().to_string().contains("twice"));
         }
         let error = axes_of("", &["gpu = [\"a\", \"b\"]\nreplicas = [1]"]).err().unwrap();

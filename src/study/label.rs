@@ -65,7 +65,8 @@ mod tests {
 
     #[test]
     fn names_stand_by_themselves_and_figures_behind_their_key() {
-        let keys = ["gpu", "layout.tensor", "decode.layout.data", "load.set.clients", "slo.ttft_ms"];
+        let keys =
+            ["gpu", "layout.tensor", "decode.layout.data", "load.set.clients", "slo.ttft_ms"];
         let keys = keys.map(str::to_owned);
         let values = [
             Some(Value::String("b200".to_owned())),

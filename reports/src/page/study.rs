@@ -8,7 +8,7 @@ use crate::StudyFile;
 use crate::draw::digits;
 use crate::study_file::{RATE, StudyPoint, TIME};
 
-/// Points beyond this stand in `points.csv` only: a browser must be able to open the page.
+/// Points beyond this stand in `study.csv` only: a browser must be able to open the page.
 const ROWS_MAX: usize = 2_000;
 
 /// What the table shows of every point: heading, name of the figure, and how it is said.
@@ -106,7 +106,7 @@ pub(super) fn tables(file: &StudyFile) -> String {
     html += &table(file, &all);
     if all.len() < file.points.len() {
         html += &format!(
-            "<p class=\"absent\">Shown are the first {} of {} points; all are in points.csv.</p>\n",
+            "<p class=\"absent\">Shown are the first {} of {} points; all are in study.csv.</p>\n",
             digits::count(all.len() as u64),
             digits::count(file.points.len() as u64)
         );

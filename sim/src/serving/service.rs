@@ -213,21 +213,6 @@ impl Service {
         })
     }
 
-    /// The same service under another load.
-    ///
-    /// # Errors
-    /// [`Error::Scenario`] names a request that cannot be served.
-    pub fn under(&self, load: Load) -> Result<Self> {
-        check_requests(&self.pools, &load, self.block_tokens)?;
-        Ok(Self { load, ..self.clone() })
-    }
-
-    /// The same service with other factors.
-    #[must_use]
-    pub fn with_factors(&self, factors: Factors) -> Self {
-        Self { factors, ..self.clone() }
-    }
-
     /// GPUs of all replicas.
     #[must_use]
     pub fn gpus(&self) -> u32 {
@@ -360,7 +345,7 @@ fn check_speculation(speculation: Speculation) -> Result<()> {
 }
 
 /// Every request must fit into the cache of a rank by itself, or it would wait for ever.
-fn check_requests(pools: &[Pool], load: &Load, block_tokens: u32) -> Result<()> {
+pub(super) fn check_requests(pools: &[Pool], load: &Load, block_tokens: u32) -> Result<()> {
     let check = |number: usize, input: u32, output: u32| {
         for pool in pools {
             let extra = u64::from(pool.memory.kv_tokens_per_request);

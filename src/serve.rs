@@ -20,7 +20,9 @@ use crate::cli::{self, Global};
 use crate::files;
 use crate::output::{Measure, Output, Table};
 
-pub(crate) use load::{Loaded, calibration, each_path, load, moved, plain, read_file, seen_from};
+pub(crate) use load::{
+    Loaded, calibration, each_path, load, moved, plain, read_file, requests_of, seen_from,
+};
 
 /// Version of `service.json`.
 const VERSION: u32 = 1;

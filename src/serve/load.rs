@@ -297,7 +297,8 @@ pub(crate) fn calibration(path: &Path) -> Result<Calibration> {
     Ok(Calibration::read(&text, &shown)?)
 }
 
-fn requests_of(file: &mut LoadFile, seed: Seed) -> Result<Load> {
+/// What clients ask; paths of `file` are as seen from here.
+pub(crate) fn requests_of(file: &mut LoadFile, seed: Seed) -> Result<Load> {
     let recorded = match file.trace.clone() {
         Some(path) => {
             let trace = requests::read("auto", &[Path::new(&path).to_owned()])?;

@@ -7,6 +7,7 @@ mod docs;
 mod interruption;
 mod profiles;
 mod recordings;
+mod studies;
 mod support;
 mod tidy;
 mod trace_tools;

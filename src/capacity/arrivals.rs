@@ -9,6 +9,11 @@ use moecast_traces::requests::{Load, RequestTrace, generators};
 
 use crate::serve;
 
+/// Requests that may miss a limit at least: with fewer a share of them is chance.
+const MISSES_MIN: f64 = 20.0;
+/// Requests that are made for that at most.
+const REQUESTS_MAX: f64 = 20_000.0;
+
 /// Requests of a generator or of a recording.
 pub(super) struct Arrivals {
     file: LoadFile,
@@ -16,6 +21,8 @@ pub(super) struct Arrivals {
     recorded: Option<RequestTrace>,
     /// Shortest time that generated requests arrive for.
     duration: Nanos,
+    /// Fewest requests that are generated.
+    requests_min: f64,
     seed: Seed,
 }
 
@@ -36,9 +43,10 @@ pub(super) fn prepare(file: &mut LoadFile, rate: f64) -> Result<()> {
 }
 
 impl Arrivals {
-    /// The load of `file`, whose paths are as seen from here.
-    pub(super) fn new(file: LoadFile, duration: Nanos, seed: u64) -> Result<Self> {
+    /// The load of `file`, whose paths are as seen from here, to measure a share of `goodput`.
+    pub(super) fn new(file: LoadFile, duration: Nanos, goodput: f64, seed: u64) -> Result<Self> {
         let seed = Seed(seed);
+        let requests_min = (MISSES_MIN / (1.0 - goodput)).ceil().min(REQUESTS_MAX);
         let recorded = match &file.generator {
             Some(_) => None,
             None => match serve::requests_of(&mut file.clone(), seed)? {
@@ -46,7 +54,7 @@ impl Arrivals {
                 Load::Closed(_) => bail!("load: clients that wait for answers; expected a trace"),
             },
         };
-        Ok(Self { file, recorded, duration, seed })
+        Ok(Self { file, recorded, duration, requests_min, seed })
     }
 
     /// The file's own rate, where it has one.
@@ -70,7 +78,7 @@ impl Arrivals {
                 let mut file = self.file.clone();
                 let wanted = (rate * self.duration.as_micros() / 1e6).ceil();
                 let requests = file.set.entry("requests".to_owned()).or_insert(1.0);
-                *requests = requests.max(wanted);
+                *requests = requests.max(wanted).max(self.requests_min);
                 file.set.insert("rate".to_owned(), rate);
                 serve::requests_of(&mut file, self.seed)?
             }

@@ -34,7 +34,8 @@ pub(super) struct Verdict {
     pub(super) tpot_ms_p99: f64,
     pub(super) end_to_end_ms_p99: f64,
     pub(super) end_to_end_ms_mean: f64,
-    pub(super) queue_ms_mean: f64,
+    /// From reaching the scheduler to the first pass.
+    pub(super) wait_ms_mean: f64,
     /// Mean wait of requests of the last quarter of the time of arrivals, over the second's.
     pub(super) queue_growth_ms: f64,
     /// The same by second between them: a service that keeps up has none.
@@ -152,6 +153,10 @@ fn verdict(question: &Question<'_>, watch: &Watch, summary: &ServingSummary) -> 
         (sum, count) => sum / count as f64,
     };
     let growth = mean(PARTS - 1) - mean(1);
+    let waited: f64 = watch.queues.iter().map(|(sum, _)| sum).sum();
+    let replicas: u32 = question.replicas.iter().copied().map(u32::from).sum();
+    let is_idle = summary.running_mean < f64::from(replicas.max(1));
+    let wait = Wait { mean_ms: waited / all, is_idle };
     let arrivals_s = question.arrivals.0 as f64 / 1e9;
     let bad = summary.requests - (summary.goodput_share * all).round() as u64;
     let holds = bad <= allowed(summary.requests, question.target.goodput);
@@ -166,7 +171,7 @@ fn verdict(question: &Question<'_>, watch: &Watch, summary: &ServingSummary) -> 
         tpot_ms_p99: summary.tpot_ms.p99,
         end_to_end_ms_p99: summary.end_to_end_ms.p99,
         end_to_end_ms_mean: summary.end_to_end_ms.mean,
-        queue_ms_mean: summary.queue_ms.mean,
+        wait_ms_mean: wait.mean_ms,
         queue_growth_ms: growth,
         queue_growth_ms_per_second: if arrivals_s > 0.0 { growth / arrivals_s * 2.0 } else { 0.0 },
         kv_use_max: summary.kv_use_max,
@@ -174,12 +179,19 @@ fn verdict(question: &Question<'_>, watch: &Watch, summary: &ServingSummary) -> 
         requests: summary.requests,
         arrivals_s,
         output_tokens_per_request: summary.output_tokens as f64 / all,
-        breaks_first: if holds { None } else { breaks(missed, summary) },
+        breaks_first: if holds { None } else { breaks(missed, summary, wait) },
     }
 }
 
+/// How long requests waited, and whether a replica worked on less than one at a time.
+#[derive(Clone, Copy)]
+struct Wait {
+    mean_ms: f64,
+    is_idle: bool,
+}
+
 /// The limit that most requests missed, and the likeliest reason.
-fn breaks(missed: Missed, summary: &ServingSummary) -> Option<Break> {
+fn breaks(missed: Missed, summary: &ServingSummary, wait: Wait) -> Option<Break> {
     let limits = [
         ("TTFT", missed.ttft, summary.ttft_ms.mean),
         ("TPOT", missed.tpot, summary.tpot_ms.mean),
@@ -190,10 +202,11 @@ fn breaks(missed: Missed, summary: &ServingSummary) -> Option<Break> {
     let (limit, missed, mean) = missed.rev().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let is_full = summary.preemptions > 0
         || (summary.kv_use_max > KV_FULL && summary.waiting_mean > summary.running_mean * 0.01);
-    let waits = limit != "TPOT" && summary.queue_ms.mean > mean / 2.0;
+    let waits = limit != "TPOT" && wait.mean_ms > mean / 2.0;
     let because = match (limit, is_full, waits) {
         (_, true, _) => "the KV cache is full",
         (_, _, true) => "requests queue",
+        _ if wait.is_idle && missed > 0.5 => "an idle replica is too slow",
         ("TTFT", ..) => "prompts take too long",
         _ => "passes take too long",
     };
@@ -224,7 +237,7 @@ impl Observer for Watch {
         let (at, all) = (record.arrival.since(SimTime(0)).0, self.arrivals.0.max(1));
         let part = usize::try_from(u128::from(at) * PARTS as u128 / u128::from(all));
         let part = part.unwrap_or(PARTS).min(PARTS - 1);
-        self.queues[part].0 += record.queue().as_micros() / 1e3;
+        self.queues[part].0 += record.started.since(record.reached).as_micros() / 1e3;
         self.queues[part].1 += 1;
     }
 
@@ -253,17 +266,22 @@ mod tests {
     fn the_limit_that_most_missed_breaks_first() {
         let missed = |ttft, tpot| Missed { ttft: Some(ttft), tpot: Some(tpot), end_to_end: None };
         let mut summary = ServingSummary::default();
-        (summary.ttft_ms.mean, summary.queue_ms.mean) = (100.0, 90.0);
-        let limit = |missed, summary: &ServingSummary| {
-            let found = breaks(missed, summary).unwrap();
+        summary.ttft_ms.mean = 100.0;
+        let mut wait = Wait { mean_ms: 90.0, is_idle: false };
+        let limit = |missed, summary: &ServingSummary, wait| {
+            let found = breaks(missed, summary, wait).unwrap();
             (found.limit, found.because)
         };
-        assert_eq!(limit(missed(0.5, 0.2), &summary), ("TTFT", "requests queue"));
-        assert_eq!(limit(missed(0.5, 0.5), &summary), ("TTFT", "requests queue"));
-        assert_eq!(limit(missed(0.1, 0.2), &summary), ("TPOT", "passes take too long"));
-        summary.queue_ms.mean = 1.0;
-        assert_eq!(limit(missed(0.5, 0.2), &summary), ("TTFT", "prompts take too long"));
+        assert_eq!(limit(missed(0.5, 0.2), &summary, wait), ("TTFT", "requests queue"));
+        assert_eq!(limit(missed(0.5, 0.5), &summary, wait), ("TTFT", "requests queue"));
+        assert_eq!(limit(missed(0.1, 0.2), &summary, wait), ("TPOT", "passes take too long"));
+        wait.mean_ms = 1.0;
+        assert_eq!(limit(missed(0.5, 0.2), &summary, wait), ("TTFT", "prompts take too long"));
+        wait.is_idle = true;
+        let idle = ("TTFT", "an idle replica is too slow");
+        assert_eq!(limit(missed(1.0, 0.2), &summary, wait), idle);
+        assert_eq!(limit(missed(0.5, 0.2), &summary, wait), ("TTFT", "prompts take too long"));
         summary.preemptions = 1;
-        assert_eq!(limit(missed(0.1, 0.2), &summary), ("TPOT", "the KV cache is full"));
+        assert_eq!(limit(missed(0.1, 0.2), &summary, wait), ("TPOT", "the KV cache is full"));
     }
 }

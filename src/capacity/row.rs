@@ -15,8 +15,8 @@ use crate::serve::{self, Loaded};
 
 /// Rates that are tried are powers of this one: answers are within 1%.
 const RATE_STEP: f64 = 1.01;
-/// Powers that are tried: from 4e-5 to 2e6 requests per second.
-const RATE_POWERS: [i32; 2] = [-1_018, 1_458];
+/// Powers that are tried: from 0.001 to 2e6 requests per second.
+const RATE_POWERS: [i32; 2] = [-694, 1_458];
 /// Powers between the first two rates, a factor of 1.4.
 const FIRST_STEP: i32 = 32;
 
@@ -117,7 +117,7 @@ pub(super) fn answer(mut file: ServiceFile, folder: &Path, ask: &Ask) -> Result<
     let step: Vec<u16> = replicas.iter().map(|count| count / common).collect();
     row.gpus_per_step = Some(loaded.service.gpus() / u32::from(common));
     let seed = loaded.file.seed.unwrap_or(ask.seed);
-    let arrivals = Arrivals::new(loaded.file.load.clone(), ask.duration, seed)?;
+    let arrivals = Arrivals::new(loaded.file.load.clone(), ask.duration, ask.target.goodput, seed)?;
     let mut bench = Bench { ask, loaded, arrivals, step, tried: Vec::new() };
     if ask.rate_max {
         bench.largest_rate(common, &mut row)?
@@ -273,7 +273,7 @@ mod tests {
         assert_eq!(rate_of(231).to_string(), "9.96");
         let [least, most] = RATE_POWERS;
         assert!((least..most).all(|power| rate_of(power) < rate_of(power + 1)));
-        assert!(rate_of(least) > 1e-5 && rate_of(most) < 1e7);
+        assert!(rate_of(least) > 1e-3 && rate_of(most) < 1e7);
     }
 
     #[test]

@@ -25,8 +25,14 @@ pub(super) fn print(answer: &Answer, output: &Output) -> Result<()> {
     let beyond: Vec<(&Row, &Verdict)> =
         answer.rows.iter().filter_map(|row| Some((row, row.beyond.as_ref()?))).collect();
     if !beyond.is_empty() {
-        let step = if answer.rate.is_some() { "one step fewer replicas" } else { "1% more" };
-        output.note(&format!("What breaks first, with {step}:\n"))?;
+        let single = beyond.iter().all(|(_, verdict)| verdict.replicas.len() == 1);
+        let step = match (held.is_empty(), answer.rate, single) {
+            (true, ..) => "",
+            (_, None, _) => " with 1% more requests",
+            (_, _, true) => " with one replica fewer",
+            (_, _, false) => " with one step fewer replicas",
+        };
+        output.note(&format!("What breaks first{step}:\n"))?;
         output.table(&breaking(answer, &beyond))?;
         output.note("")?;
     }
@@ -68,7 +74,6 @@ fn replicas(verdict: &Verdict) -> String {
 
 fn start(answer: &Answer, row: &Row, verdict: &Verdict) -> Vec<String> {
     let mut cells = vec![row.gpu.clone(), row.layout.join(" + "), replicas(verdict)];
-    cells.push(verdict.gpus.to_string());
     if answer.rate.is_none() {
         cells.push(figure(verdict.rate));
     }
@@ -76,7 +81,7 @@ fn start(answer: &Answer, row: &Row, verdict: &Verdict) -> Vec<String> {
 }
 
 fn headings(answer: &Answer) -> Vec<&'static str> {
-    let mut headings = vec!["GPU", "layout", "replicas", "GPUs"];
+    let mut headings = vec!["GPU", "layout", "replicas"];
     if answer.rate.is_none() {
         headings.push("requests/s");
     }
@@ -96,16 +101,16 @@ fn holding(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
     let times: Vec<&Time> = TIMES.iter().filter(|(_, asked, _)| asked(&answer.slo)).collect();
     let priced = rows.iter().any(|(row, _)| row.cost_per_hour.is_some());
     let mut headings = headings(answer);
-    headings.push("kept");
+    headings.extend(["GPUs", "kept"]);
     headings.extend(times.iter().map(|(heading, ..)| *heading));
     headings.extend(["KV, most", "tokens/s/GPU"]);
     if priced {
-        headings.extend(["cost/hour", "cost/million tokens"]);
+        headings.extend(["cost/hour", "cost/million"]);
     }
     let mut table = Table::new(&headings);
     for (row, held) in rows {
         let mut cells = start(answer, row, held);
-        cells.push(percent(held.goodput));
+        cells.extend([held.gpus.to_string(), percent(held.goodput)]);
         cells.extend(times.iter().map(|(.., time)| format!("{:.1}", time(held))));
         let rate = held.rate * held.output_tokens_per_request / f64::from(held.gpus);
         cells.extend([percent(held.kv_use_max), format!("{rate:.1}")]);

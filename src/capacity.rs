@@ -92,15 +92,23 @@ pub(crate) fn run(arguments: &Capacity, global: &Global, output: &Output) -> Res
     table::print(&answer, output)
 }
 
-fn answer(file: &ServiceFile, ask: &Ask, mut rows: Vec<Row>) -> Answer {
+/// Remarks of all rows, each with the row that it is about where it is not about all.
+fn remarks(rows: &[Row]) -> Vec<String> {
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.skipped.is_none()).collect();
     let mut remarks: Vec<String> = Vec::new();
-    for row in &mut rows {
-        for remark in row.remarks.drain(..) {
-            if !remarks.contains(&remark) {
-                remarks.push(remark);
+    for row in &rows {
+        for remark in &row.remarks {
+            let is_shared = rows.iter().all(|other| other.remarks.contains(remark));
+            let said = if is_shared { remark.clone() } else { format!("{}: {remark}", row.name()) };
+            if !remarks.contains(&said) {
+                remarks.push(said);
             }
         }
     }
+    remarks
+}
+
+fn answer(file: &ServiceFile, ask: &Ask, rows: Vec<Row>) -> Answer {
     // A trace says its rate only when it has been read.
     let tried = rows.iter().find_map(|row| row.tried.first()).map(|tried| tried.rate);
     Answer {
@@ -115,8 +123,8 @@ fn answer(file: &ServiceFile, ask: &Ask, mut rows: Vec<Row>) -> Answer {
             end_to_end_ms: file.slo.end_to_end_ms,
         },
         goodput: ask.target.goodput,
+        remarks: remarks(&rows),
         rows,
-        remarks,
     }
 }
 

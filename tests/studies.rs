@@ -150,6 +150,7 @@ fn wrong_studies_are_told_where_they_are_wrong() {
         ("service = \"service.toml\"\n[grid]\nlayout.tensr = [1]", "did you mean `layout.tensor`?"),
         ("service = \"service.toml\"\n[gird]\nlayout.tensor = [1]", "did you mean `grid`?"),
         ("service = \"service.toml\"\n[grid]\ngpu = [\"h20-sxm\"]", "did you mean `h200-sxm`?"),
+        ("service = \"service.toml\"\n[grid]\nload.set.clinets = [1]", "did you mean `clients`?"),
         ("service = \"service.toml\"\n[grid]\nlayout.tensor = 1", "expected a list of values"),
         ("service = \"service.toml\"\n", "no points"),
         ("service = \"nothing.toml\"\n[grid]\nreplicas = [1]", "nothing.toml"),

@@ -53,6 +53,8 @@ pub(super) struct Row {
     pub(super) beyond: Option<Verdict>,
     /// Everything that was asked on the way.
     pub(super) tried: Vec<Tried>,
+    /// What a reader must know; the answer has those of all rows.
+    #[serde(skip)]
     pub(super) remarks: Vec<String>,
 }
 
@@ -146,6 +148,13 @@ fn gcd(a: u16, b: u16) -> u16 {
 fn fit(layout: LayoutFile) -> Fit {
     let layout = layout.resolve();
     Fit { gpus: layout.gpus(), layout: layout.to_string() }
+}
+
+impl Row {
+    /// GPU and layout.
+    pub(super) fn name(&self) -> String {
+        format!("{} {}", self.gpu, self.layout.join(" + "))
+    }
 }
 
 impl Bench<'_> {
@@ -246,18 +255,18 @@ fn finish(row: &mut Row, target: Target) {
     let seconds = held.end_to_end_ms_mean / 1e3;
     if held.arrivals_s < 3.0 * seconds {
         row.remarks.push(format!(
-            "{}: requests arrive for {:.0} s and take {seconds:.0} s each: too short to be sure; \
+            "requests arrive for {:.0} s and take {seconds:.0} s each: too short to be sure; \
              expected a longer --duration or trace",
-            row.gpu, held.arrivals_s
+            held.arrivals_s
         ));
     }
     let limit = target.slo.ttft.or(target.slo.end_to_end);
     let slack = limit.map_or(1e3, |limit| limit.as_micros() / 1e3) * 0.1;
     if held.queue_growth_ms > slack {
         row.remarks.push(format!(
-            "{}: the queue still grows at the answer, by {:.1} ms a second; a longer --duration \
-             may ask for more",
-            row.gpu, held.queue_growth_ms_per_second
+            "the queue still grows at the answer, by {:.1} ms a second; a longer --duration may \
+             ask for more",
+            held.queue_growth_ms_per_second
         ));
     }
 }
@@ -270,7 +279,7 @@ mod tests {
     fn rates_are_short_and_rise() {
         assert_eq!(rate_of(0), 1.0);
         assert_eq!(rate_of(70).to_string(), "2.007");
-        assert_eq!(rate_of(231).to_string(), "9.96");
+        assert_eq!(rate_of(231).to_string(), "9.959");
         let [least, most] = RATE_POWERS;
         assert!((least..most).all(|power| rate_of(power) < rate_of(power + 1)));
         assert!(rate_of(least) > 1e-3 && rate_of(most) < 1e7);

@@ -138,7 +138,9 @@ fn breaking(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
         cells.push(percent(verdict.goodput));
         cells.extend(times.iter().map(|(.., time)| format!("{:.1}", time(verdict))));
         cells.push(percent(verdict.kv_use_max));
-        cells.push(format!("{:.1}", verdict.queue_growth_ms_per_second));
+        // A queue that shrinks by nothing is one that does not grow.
+        let growth = (verdict.queue_growth_ms_per_second * 10.0).round() / 10.0 + 0.0;
+        cells.push(format!("{growth:.1}"));
         let (limit, because) = verdict.breaks_first.as_ref().map_or_else(
             || ("-".to_owned(), "-".to_owned()),
             |it| (format!("{} ({})", it.limit, percent(it.missed)), it.because.to_owned()),
@@ -151,7 +153,7 @@ fn breaking(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
 
 /// Why a row has no answer, or only half of one.
 fn unanswered(answer: &Answer, row: &Row) -> Option<String> {
-    let name = format!("{} {}", row.gpu, row.layout.join(" + "));
+    let name = row.name();
     if let Some(reason) = &row.skipped {
         let fits = row.fits_from.as_ref().map_or_else(String::new, |fit| {
             format!("; {} GPUs a replica are enough: {}", fit.gpus, fit.layout)

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use moecast_profiles::hardware::Hardware;
-use moecast_profiles::registry::find;
+use moecast_profiles::registry::{find, unknown};
 use moecast_profiles::{cost, engine, profile};
 use moecast_sim::serving::{ServiceFile, router};
 use moecast_traces::requests::generators;
@@ -168,7 +168,11 @@ fn check_names(file: &ServiceFile, folder: &Path) -> Result<()> {
         cost::find(name)?;
     }
     if let Some(name) = &file.load.generator {
-        find("request generator", generators::ALL, name)?;
+        let entry = find("request generator", generators::ALL, name)?;
+        let names: Vec<&str> = entry.settings.iter().map(|setting| setting.name).collect();
+        if let Some(key) = file.load.set.keys().find(|key| !names.contains(&key.as_str())) {
+            return Err(unknown("setting of load.set", key, &names).into());
+        }
     }
     match (&file.load.generator, &file.load.trace) {
         (None, None) => Err(anyhow!("load: nothing; expected load.generator or load.trace")),

@@ -24,6 +24,9 @@ use crate::{files, report};
 use grid::{Grid, Point};
 use point::{Found, Kept, Workshop};
 
+/// Something that all points may have in common: its name for people, and what it is.
+type Fact = (&'static str, fn(&Found) -> String);
+
 /// Remarks that a report has room for.
 const REMARKS_MAX: usize = 16;
 
@@ -135,7 +138,7 @@ fn study_point(number: u32, keys: &[String], point: &Point, kept: &Kept) -> Resu
 /// What all points have in common, for people.
 fn common(grid: &Grid, found: &[&Found]) -> Vec<(String, String)> {
     let mut common = Vec::new();
-    let facts: [(&str, fn(&Found) -> String); 5] = [
+    let facts: [Fact; 5] = [
         ("Model", |it| it.model.clone()),
         ("GPU", |it| it.gpu.clone()),
         ("Engine", |it| it.engine.clone()),

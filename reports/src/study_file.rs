@@ -16,6 +16,9 @@ pub(crate) const TIME: &str = "tpot_ms_p50";
 /// Key of the rate that it has upwards.
 pub(crate) const RATE: &str = "output_tokens_per_second_per_gpu";
 
+/// Share of the requests that a point must serve within their limits to be called good.
+pub(crate) const KEPT_SHARE: f64 = 0.99;
+
 /// Points of a study: services that differ in some keys, and what was found of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -92,7 +95,34 @@ impl StudyFile {
     }
 }
 
+impl StudyFile {
+    /// The point with most tokens by GPU of those that serve 99% of the requests within their
+    /// limits, where limits were asked for; the first of equals.
+    #[must_use]
+    pub fn best_within_limits(&self) -> Option<&StudyPoint> {
+        let keeps = |point: &&StudyPoint| {
+            point.figure("goodput_share").is_some_and(|share| share >= KEPT_SHARE)
+        };
+        let rate = |point: &StudyPoint| point.figure(RATE).unwrap_or(0.0);
+        self.points.iter().rev().filter(keeps).max_by(|a, b| rate(a).total_cmp(&rate(b)))
+    }
+
+    /// Whether limits were asked for.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.points.iter().any(|point| point.figure("goodput_share").is_some())
+    }
+}
+
 impl StudyPoint {
+    /// What tells it from the others, in short.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let parts = [&self.series, &self.load].map(String::as_str);
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() { format!("point {}", self.point) } else { parts.join(", ") }
+    }
+
     /// Time between tokens, ms, and tokens of answers per second and GPU, where it has both.
     pub(crate) fn place(&self) -> Option<(f64, f64)> {
         let time = self.figure(TIME).filter(|&time| time > 0.0)?;
@@ -119,6 +149,18 @@ mod tests {
         let text = serde_json::to_vec(&newer).unwrap();
         let error = StudyFile::read(&text, "study.json").unwrap_err().to_string();
         assert_eq!(error, "study.json: key `version`: 2; expected 1");
+    }
+
+    /// Point 1 makes more for a GPU than point 0 and point 2 more than both, but too slowly.
+    #[test]
+    fn the_best_within_limits_is_not_the_best_of_all() {
+        let mut file = study(1, 4);
+        assert!(!file.has_limits() && file.best_within_limits().is_none());
+        for (point, share) in file.points.iter_mut().zip([1.0, 0.99, 0.98]) {
+            point.figures.insert("goodput_share".to_owned(), Some(share));
+        }
+        assert_eq!(file.best_within_limits().map(|point| point.point), Some(1));
+        assert!(file.has_limits());
     }
 
     /// A point on the frontier is beaten by none, and every other one by one that is on it.

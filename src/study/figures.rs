@@ -8,8 +8,14 @@ use moecast_sim::serving::record::{Distribution, ServingSummary};
 /// A number of a summary, where it has one.
 type Figure = (&'static str, fn(&ServingSummary) -> Option<f64>);
 
+/// A time of a summary.
+type Time = (&'static str, fn(&ServingSummary) -> &Distribution);
+
+/// A number of a time.
+type OfTime = (&'static str, fn(&Distribution) -> f64);
+
 /// Times, each by its mean and its percentiles.
-const TIMES: [(&str, fn(&ServingSummary) -> &Distribution); 5] = [
+const TIMES: [Time; 5] = [
     ("ttft_ms", |it| &it.ttft_ms),
     ("tpot_ms", |it| &it.tpot_ms),
     ("itl_ms", |it| &it.itl_ms),
@@ -18,7 +24,7 @@ const TIMES: [(&str, fn(&ServingSummary) -> &Distribution); 5] = [
 ];
 
 /// What is asked of every time.
-const OF_TIMES: [(&str, fn(&Distribution) -> f64); 4] =
+const OF_TIMES: [OfTime; 4] =
     [("mean", |it| it.mean), ("p50", |it| it.p50), ("p90", |it| it.p90), ("p99", |it| it.p99)];
 
 /// Everything else.

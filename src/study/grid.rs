@@ -279,12 +279,11 @@ mod tests {
         let grid = "\"load.set.clients\" = [1, 2]";
         let axes = axes_of(grid, &["layout.tensor = [4, 8]\nlayout.expert = [4, 8]"]).unwrap();
         let points: Vec<String> = (0..4).map(|number| label::all(&choice(&axes, number))).collect();
-        assert_eq!(
-            points,
-            [4, 4, 8, 8].into_iter().zip([1, 2, 1, 2]).map(|(ranks, clients)| {
-                format!("layout.expert = {ranks}, layout.tensor = {ranks}, load.set.clients = {clients}")
-            }).collect::<Vec<_>>()
-        );
+        let expected = [(4, 1), (4, 2), (8, 1), (8, 2)].map(|(ranks, clients)| {
+            let layout = format!("layout.expert = {ranks}, layout.tensor = {ranks}");
+            format!("{layout}, load.set.clients = {clients}")
+        });
+        assert_eq!(points, expected);
     }
 
     #[test]

@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::output::{Output, Table};
 
+/// A column of words: heading and text.
+type Words = (&'static str, fn(&StudyPoint) -> &str);
+
 /// Points of the frontier that the terminal shows.
 const ROWS_MAX: usize = 12;
 /// Reasons that the terminal shows.
@@ -86,6 +89,17 @@ pub(super) fn print(file: &StudyFile, output: &Output) -> Result<()> {
         output.table(&table(file, &thinned(&frontier)))?;
         output.note("")?;
     }
+    if let Some(best) = file.best_within_limits() {
+        let rate = best.figure("output_tokens_per_second_per_gpu").unwrap_or(0.0);
+        output.note(&format!(
+            "most with 99% of the requests within their limits: point {} ({}), {rate:.1} \
+             tokens/s/GPU",
+            best.point,
+            best.name()
+        ))?;
+    } else if file.has_limits() {
+        output.note("note: no point serves 99% of the requests within their limits")?;
+    }
     if frontier.len() > ROWS_MAX {
         let all = frontier.len();
         output.note(&format!("note: {ROWS_MAX} of {all} such points; study.csv has all"))?;
@@ -109,8 +123,7 @@ fn table(file: &StudyFile, points: &[&StudyPoint]) -> Table {
     let has = |name: &str| file.points.iter().any(|point| point.figure(name).is_some());
     let columns: Vec<_> = COLUMNS.iter().filter(|(_, name, _)| has(name)).collect();
     let words = |of: fn(&StudyPoint) -> &str| points.iter().any(|point| !of(point).is_empty());
-    let texts: [(&str, fn(&StudyPoint) -> &str); 2] =
-        [("service", |it| it.series.as_str()), ("load", |it| it.load.as_str())];
+    let texts: [Words; 2] = [("service", |it| it.series.as_str()), ("load", |it| it.load.as_str())];
     let texts: Vec<_> = texts.into_iter().filter(|(_, of)| words(*of)).collect();
     let mut headings = vec!["point"];
     headings.extend(texts.iter().map(|(heading, _)| *heading));

@@ -16,14 +16,16 @@ const ROWS_MAX: usize = 12;
 /// Reasons that the terminal shows.
 const REASONS_MAX: usize = 6;
 
-/// A column of the terminal: heading, figure, digits after the point.
-const COLUMNS: [(&str, &str, usize); 6] = [
-    ("tokens/s/GPU", "output_tokens_per_second_per_gpu", 1),
-    ("TPOT p50, ms", "tpot_ms_p50", 2),
-    ("TTFT p50, ms", "ttft_ms_p50", 1),
-    ("TTFT p99, ms", "ttft_ms_p99", 1),
-    ("kept the SLO", "goodput_share", 3),
-    ("cost/million", "cost_per_million_output_tokens", 3),
+/// A column of the terminal: heading, figure, how it is said.
+type Column = (&'static str, &'static str, fn(f64) -> String);
+
+const COLUMNS: [Column; 6] = [
+    ("tokens/s/GPU", "output_tokens_per_second_per_gpu", |value| format!("{value:.1}")),
+    ("TPOT p50, ms", "tpot_ms_p50", |value| format!("{value:.2}")),
+    ("TTFT p50, ms", "ttft_ms_p50", |value| format!("{value:.1}")),
+    ("TTFT p99, ms", "ttft_ms_p99", |value| format!("{value:.1}")),
+    ("kept the SLO", "goodput_share", |value| format!("{:.1}%", value * 100.0)),
+    ("cost/million", "cost_per_million_output_tokens", |value| format!("{value:.3}")),
 ];
 
 /// Every point as a line.
@@ -134,9 +136,11 @@ fn table(file: &StudyFile, points: &[&StudyPoint]) -> Table {
         let mut row = vec![point.point.to_string()];
         row.extend(texts.iter().map(|(_, of)| of(point).to_owned()));
         row.push(point.gpus.unwrap_or(0).to_string());
-        row.extend(columns.iter().map(|&&(_, name, digits)| {
-            point.figure(name).map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
-        }));
+        row.extend(
+            columns
+                .iter()
+                .map(|(_, name, said)| point.figure(name).map_or_else(|| "-".to_owned(), said)),
+        );
         table.row(row);
     }
     table

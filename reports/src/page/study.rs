@@ -126,7 +126,8 @@ fn table(file: &StudyFile, points: &[&StudyPoint]) -> String {
     let has = |name: &str| file.points.iter().any(|point| point.figure(name).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(|(_, name, _)| has(name)).collect();
     let mut html = "<div class=\"scroll\" tabindex=\"0\">\n<table class=\"wide-table\">\n\
-                    <thead><tr><th scope=\"col\" style=\"text-align:left\">point</th>"
+                    <thead><tr>\
+                    <th scope=\"col\" style=\"text-align:left;padding-left:0\">point</th>"
         .to_owned();
     for key in &file.keys {
         // Keys may be broken where they have dots.

@@ -2,6 +2,7 @@
 
 pub(crate) mod profile;
 pub(crate) mod serving;
+pub(crate) mod swarm;
 pub(crate) mod trace;
 
 use std::num::NonZeroUsize;
@@ -62,6 +63,8 @@ pub(crate) enum Command {
     Simulate(Simulate),
     /// Simulate a service over a grid of its keys: which setting is fastest, which is cheapest.
     Study(serving::Study),
+    /// Check the serving simulator itself: random services against laws that every run keeps.
+    Swarm(swarm::Swarm),
     /// Import, measure, show, cut, join and export recordings of expert routing.
     #[command(subcommand)]
     Trace(trace::Command),
@@ -74,6 +77,9 @@ pub(crate) struct Validate {
     /// CSV of measured runs, as `moecast profile tune` reads them [default: published systems].
     #[arg(long)]
     pub(crate) runs: Option<PathBuf>,
+    /// A suite of published figures [default: those that ship with moecast].
+    #[arg(long, conflicts_with = "runs")]
+    pub(crate) suite: Option<PathBuf>,
     /// Records that `moecast profile tune` wrote [default: what engines do by default].
     #[arg(long, requires = "runs")]
     pub(crate) calibration: Option<PathBuf>,

@@ -19,6 +19,7 @@ mod report;
 mod serve;
 mod simulate;
 mod study;
+mod swarm;
 mod trace;
 mod validate;
 
@@ -77,6 +78,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Serve(arguments) => serve::run(arguments, &cli.global, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
         Command::Study(arguments) => study::run(arguments, &cli.global, output),
+        Command::Swarm(arguments) => swarm::run(arguments, &cli.global, output),
         Command::Trace(command) => trace::run(command, &cli.global, output),
         Command::Validate(arguments) => validate::run(arguments, &cli.global, output),
     }

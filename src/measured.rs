@@ -34,20 +34,30 @@ pub(crate) fn calibration_key(run: &MeasuredRun) -> Key {
     }
 }
 
-/// A service for each of `runs`, under its load, or why there is none. Runs of one deployment
-/// share what was prepared for it.
-pub(crate) fn services(
+/// A measured run, ready to be simulated.
+pub(crate) struct Trial {
+    service: Service,
+    /// Requests at the start that the figures leave out.
+    warm_up: u64,
+}
+
+/// A trial for each of `runs`, or why there is none. Runs of one deployment share what was
+/// prepared for it.
+pub(crate) fn trials(
     runs: &[MeasuredRun],
     profile: Option<&str>,
     seed: Seed,
-) -> Vec<Result<Service, String>> {
+) -> Vec<Result<Trial, String>> {
     let mut built: BTreeMap<String, Result<Service, String>> = BTreeMap::new();
     let said = |error: anyhow::Error| format!("{error:#}");
     let of = |run: &MeasuredRun| {
         let service =
             built.entry(key(run)).or_insert_with(|| service(run, profile, seed).map_err(said));
         let load = load(run, seed).map_err(said)?;
-        service.as_ref().map_err(Clone::clone)?.under(load).map_err(|error| said(error.into()))
+        let service = service.as_ref().map_err(Clone::clone)?;
+        let service = service.limited(limits(run), load).map_err(|error| said(error.into()))?;
+        let warm_up = if steady(run) { u64::from(run.concurrency) } else { 0 };
+        Ok(Trial { service, warm_up })
     };
     runs.iter().map(of).collect()
 }
@@ -109,7 +119,7 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
 }
 
 /// One request of one token: what a service is built with before it gets a run's own load.
-fn smallest_load(seed: Seed) -> Result<Load> {
+pub(crate) fn smallest_load(seed: Seed) -> Result<Load> {
     let values = BTreeMap::from([("clients".to_owned(), 1.0)]);
     let one = Length::Fixed { tokens: 1 };
     Ok(generators::generate(
@@ -128,12 +138,44 @@ fn load(run: &MeasuredRun, seed: Seed) -> Result<Load> {
     ]);
     let length = |nominal| Length::Uniform { nominal, low: run.length_range, high: 1.0 };
     let lengths = Lengths::Drawn { input: length(run.isl), output: length(run.osl) };
-    Ok(generators::generate("closed-loop", &values, lengths, seed)?)
+    let load = generators::generate("closed-loop", &values, lengths, seed)?;
+    Ok(match load {
+        Load::Closed(clients) if steady(run) => Load::Closed(clients.staggered()),
+        load => load,
+    })
+}
+
+/// Whether clients are spread over a turn. Lengths that never vary leave clients in step for ever
+/// in a simulation, not where a scheduler mixes prompts into passes that generate: measured times
+/// to the first token hardly grow with the number of clients. Passes of prompts alone keep them in
+/// step.
+fn steady(run: &MeasuredRun) -> bool {
+    run.length_range == 1.0 && run.engine != "sglang"
+}
+
+/// The limits that `run` was measured under: its own, or those that the scripts of InferenceX
+/// start its engine with (SemiAnalysisAI/InferenceX, `benchmarks/`, 2025 and 2026). TensorRT-LLM
+/// gets room for one prompt beside its clients, SGLang for 32,768 tokens of prompts.
+fn limits(run: &MeasuredRun) -> Limits {
+    let clients = run.concurrency.div_ceil(run.dp);
+    let gpt_oss = run.model.to_lowercase().contains("gpt-oss");
+    let (tokens, graph) = match run.engine.as_str() {
+        "trtllm" if gpt_oss => (Some(20_000), Some(clients)),
+        "trtllm" => (Some((clients + run.isl + 64).next_multiple_of(64)), None),
+        "sglang" => (Some(32_768), Some(clients)),
+        _ => (None, None),
+    };
+    Limits {
+        step_tokens_max: run.step_tokens_max.or(tokens),
+        sequences_max: run.sequences_max.or(Some(clients)),
+        kv_tokens: None,
+        graph_batch_max: graph,
+    }
 }
 
 /// Mean times of a simulated run, as benchmarks report them.
-pub(crate) fn predict(service: &Service, factors: Factors) -> Predicted {
-    explain(service, factors).predict(&factors)
+pub(crate) fn predict(trial: &Trial, factors: Factors) -> Predicted {
+    explain(trial, factors).predict(&factors)
 }
 
 /// A run with the parts of its mean times: what other factors would make of it, as long as they
@@ -185,10 +227,10 @@ impl Explained {
     }
 }
 
-/// Simulates the service's load under `factors`. One replica, one pass at a time.
-pub(crate) fn explain(service: &Service, factors: Factors) -> Explained {
-    let mut clock = Clock::default();
-    serving::run(&service.with_factors(factors), &mut clock, &mut |_| ());
+/// Simulates a run under `factors`. One replica, one pass at a time.
+pub(crate) fn explain(trial: &Trial, factors: Factors) -> Explained {
+    let mut clock = Clock { warm_up: trial.warm_up, ..Clock::default() };
+    serving::run(&trial.service.with_factors(factors), &mut clock, &mut |_| ());
     let mean = |(sum, count): (Parts, u64)| Parts::default().plus(&sum, 1.0 / count.max(1) as f64);
     let offset = clock.offset.0 as f64 * 1e-6 / clock.ttft.1.max(1) as f64;
     Explained { factors, ttft: mean(clock.ttft), tpot: mean(clock.tpot), offset }
@@ -197,6 +239,8 @@ pub(crate) fn explain(service: &Service, factors: Factors) -> Explained {
 /// Sums up the parts of passes, so that any stretch of time can be told apart into them.
 #[derive(Default)]
 struct Clock {
+    /// Requests at the start that do not count.
+    warm_up: u64,
     /// Sum over requests of the times between sending and scheduler.
     offset: Nanos,
     /// Ends of passes, and the parts of all passes until then.
@@ -221,6 +265,9 @@ impl Clock {
 
 impl Observer for Clock {
     fn request(&mut self, record: &RequestRecord) {
+        if record.id < self.warm_up {
+            return;
+        }
         let first = self.until(record.first_token);
         let waited = first.plus(&self.until(record.reached), -1.0);
         self.offset += record.reached.since(record.arrival);

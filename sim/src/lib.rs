@@ -11,7 +11,6 @@ pub mod record;
 mod run;
 pub mod scenario;
 pub mod serving;
-pub mod steady;
 mod step;
 
 pub use error::{Error, Result};

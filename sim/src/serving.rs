@@ -21,6 +21,7 @@ pub mod router;
 mod sequence;
 pub mod service;
 mod simulate;
+pub mod steady;
 pub mod swarm;
 #[cfg(test)]
 mod tests;

@@ -8,14 +8,13 @@ use moecast_profiles::calibration::{
 };
 use moecast_profiles::engine;
 use moecast_profiles::seed::Seed;
-use moecast_sim::serving::Service;
 use rayon::prelude::*;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::cli::profile::Tune;
 use crate::files;
-use crate::measured::{self, Explained};
+use crate::measured::{self, Explained, Trial};
 use crate::output::{Measure, Output, Table};
 
 /// Longest file of runs that is read.
@@ -36,9 +35,9 @@ pub(crate) fn run(arguments: &Tune, global: &Global, output: &Output) -> Result<
     }
     let mut left_out: BTreeMap<String, usize> = BTreeMap::new();
     let mut able = Vec::new();
-    for (run, service) in runs.iter().zip(measured::services(&runs, profile, Seed(global.seed))) {
-        match service {
-            Ok(service) => able.push((run, service)),
+    for (run, trial) in runs.iter().zip(measured::trials(&runs, profile, Seed(global.seed))) {
+        match trial {
+            Ok(trial) => able.push((run, trial)),
             Err(why) => *left_out.entry(why).or_default() += 1,
         }
     }
@@ -58,7 +57,7 @@ fn defaults(run: &MeasuredRun) -> Factors {
 }
 
 /// Simulates, fits to what the parts of the simulated times say, and goes on from there.
-fn fit(able: &[(&MeasuredRun, Service)], done: &(dyn Fn() + Sync)) -> Tuned {
+fn fit(able: &[(&MeasuredRun, Trial)], done: &(dyn Fn() + Sync)) -> Tuned {
     let runs: Vec<MeasuredRun> = able.iter().map(|(run, _)| (*run).clone()).collect();
     let mut best = Tuned::default();
     let mut calibration = Calibration::default();
@@ -66,9 +65,9 @@ fn fit(able: &[(&MeasuredRun, Service)], done: &(dyn Fn() + Sync)) -> Tuned {
         let explained: BTreeMap<&str, Explained> = able
             .par_iter()
             .with_max_len(1)
-            .map(|(run, service)| {
+            .map(|(run, trial)| {
                 let factors = record_of(&calibration, run).unwrap_or_else(|| defaults(run));
-                let explained = measured::explain(service, factors);
+                let explained = measured::explain(trial, factors);
                 done();
                 (run.id.as_str(), explained)
             })

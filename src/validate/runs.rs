@@ -10,15 +10,15 @@ use moecast_profiles::calibration::{
 use moecast_profiles::engine;
 use moecast_profiles::seed::Seed;
 use moecast_reports::{Scatter, ScatterPoint};
-use moecast_sim::serving::Service;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Errors;
 use crate::cli::{self, Global};
+use crate::measured::{self, Trial};
 use crate::output::{Measure, Output, Table};
-use crate::{files, measured, serve};
+use crate::{files, serve};
 
 /// Longest file of runs that is read.
 const RUNS_BYTES_MAX: u64 = 64 << 20;
@@ -99,15 +99,15 @@ pub(super) fn run(
         Some(path) => serve::calibration(path)?,
         None => Calibration::default(),
     };
-    let services = measured::services(&runs, profile, Seed(global.seed));
+    let trials = measured::trials(&runs, profile, Seed(global.seed));
     let bar = output.progress("validate", runs.len() as u64, Measure::Count);
     let results: Vec<Result<Row<'_>, Skipped>> = runs
         .par_iter()
-        .zip(services)
+        .zip(trials)
         .with_max_len(1)
-        .map(|(run, service)| {
-            let row = service
-                .map(|service| judge(run, &service, &calibration))
+        .map(|(run, trial)| {
+            let row = trial
+                .map(|trial| judge(run, &trial, &calibration))
                 .map_err(|reason| Skipped { id: run.id.clone(), reason });
             bar.inc(1);
             row
@@ -129,7 +129,7 @@ pub(super) fn run(
     hold(&rows, skipped.len(), arguments, output)
 }
 
-fn judge<'a>(run: &'a MeasuredRun, service: &Service, calibration: &Calibration) -> Row<'a> {
+fn judge<'a>(run: &'a MeasuredRun, trial: &Trial, calibration: &Calibration) -> Row<'a> {
     let engine = engine::find(&run.engine).expect("the service was built for it");
     let key = measured::calibration_key(run);
     let found = calibration.lookup(&key, &engine);
@@ -139,7 +139,7 @@ fn judge<'a>(run: &'a MeasuredRun, service: &Service, calibration: &Calibration)
             .records()
             .iter()
             .any(|record| record.key == key && record.runs.contains(&run.id));
-    Row { run, predicted: measured::predict(service, factors), found, fitted }
+    Row { run, predicted: measured::predict(trial, factors), found, fitted }
 }
 
 fn answer(

@@ -53,6 +53,10 @@ pub struct MeasuredRun {
     pub n_repeats: u32,
     /// Lengths are uniform between this share of the nominal ones and the nominal ones.
     pub length_range: f64,
+    /// Tokens of one pass of a data-parallel rank at most, where the run says it.
+    pub step_tokens_max: Option<u32>,
+    /// Requests of a data-parallel rank at a time at most, where the run says it.
+    pub sequences_max: Option<u32>,
     /// Who measured.
     pub source: String,
     /// How far the source trusts the figures.
@@ -91,6 +95,8 @@ pub const COLUMNS: &[Column] = &[
     ("tpot_ms", None),
     ("n_repeats", Some("1")),
     ("length_range", Some("1: every request has the nominal lengths")),
+    ("step_tokens_max", Some("as InferenceX starts that engine")),
+    ("sequences_max", Some("as InferenceX starts that engine")),
     ("source", Some("nothing")),
     ("trust", Some("nothing")),
     ("label_fix", Some("nothing")),
@@ -202,6 +208,8 @@ impl Row<'_> {
             tpot_ms: self.figure("tpot_ms", None)?,
             n_repeats: self.count("n_repeats", Some(1))?,
             length_range,
+            step_tokens_max: self.maybe("step_tokens_max")?,
+            sequences_max: self.maybe("sequences_max")?,
             source: self.text("source"),
             trust: self.text("trust"),
             label_fix: self.text("label_fix"),
@@ -228,6 +236,11 @@ impl Row<'_> {
             (Ok(count), _) if count > 0 => Ok(count),
             _ => Err((column, text, "a whole number above 0")),
         }
+    }
+
+    fn maybe(&self, column: &'static str) -> std::result::Result<Option<u32>, Wrong> {
+        let given = !self.text(column).is_empty();
+        given.then(|| self.count(column, None)).transpose()
     }
 
     fn figure(&self, column: &'static str, or: Option<f64>) -> std::result::Result<f64, Wrong> {
@@ -263,17 +276,19 @@ mod tests {
         assert_eq!((run.n_gpus, run.moe_tp, run.dp, run.n_repeats), (4, 2, 1, 1));
         assert_eq!((run.id.as_str(), run.version.as_str()), ("line 2", "unknown"));
         assert_eq!((run.length_range, run.ttft_ms, run.tpot_ms), (1.0, 250.5, 9.25));
+        assert_eq!((run.step_tokens_max, run.sequences_max), (None, None));
     }
 
     #[test]
     fn every_column_is_read_from_its_place() {
         let header: Vec<&str> = COLUMNS.iter().map(|(name, _)| *name).collect();
-        let row = "a,m,x,g,8,8,4,2,1,10,20,3,fp8,fp4,e,1.0,k,5,6,7,0.8,s,A,n2,today,z";
+        let row = "a,m,x,g,8,8,4,2,1,10,20,3,fp8,fp4,e,1.0,k,5,6,7,0.8,99,9,s,A,n2,today,z";
         let text = format!("{}\n{row}\n", header.join(","));
         let run = read_runs(text.as_bytes(), "runs.csv").unwrap().remove(0);
         let counts = [run.n_gpus, run.tp, run.ep, run.moe_tp, run.dp, run.isl, run.osl];
         assert_eq!(counts, [8, 8, 4, 2, 1, 10, 20]);
         assert_eq!((run.concurrency, run.n_repeats, run.length_range), (3, 7, 0.8));
+        assert_eq!((run.step_tokens_max, run.sequences_max), (Some(99), Some(9)));
         let names = [run.id, run.model, run.arch, run.gpu, run.precision, run.moe_weight_dtype];
         assert_eq!(names, ["a", "m", "x", "g", "fp8", "fp4"]);
         let names = [run.engine, run.version, run.kernel_source, run.source, run.trust];

@@ -139,8 +139,9 @@ impl AttentionTimer {
         Self { decode, prefill, windowed, whole, projections, pair_us }
     }
 
-    /// Time of the kernels over `batch`; `None` where a table is missing.
-    fn kernels(&self, batch: AttentionBatch) -> Option<f64> {
+    /// Time of the kernels over `batch`; `None` where a table is missing. `growth` is what more
+    /// than one query a generating request costs: the tables have one.
+    fn kernels(&self, batch: AttentionBatch, growth: f64) -> Option<f64> {
         let mut sum = 0.0;
         let us = |time: Nanos| time.0 as f64 * 1e-3;
         let mix = |full: f64, windowed: f64| match &self.windowed {
@@ -148,11 +149,12 @@ impl AttentionTimer {
             None => full,
         };
         if batch.decode.tokens > 0 {
-            let (requests, cached) = (u64::from(batch.decode.tokens), batch.decode.attended);
-            let context = cached.div_ceil(requests).max(1);
+            let requests = u64::from(batch.decode.requests.max(1));
+            let context = batch.decode.cached.div_ceil(requests).max(1);
             let full = us(self.decode.as_ref()?.time(requests, context));
             let windowed = self.windowed.as_ref();
-            sum += mix(full, windowed.map_or(full, |(_, own, _)| us(own.time(requests, context))));
+            let windowed = windowed.map_or(full, |(_, own, _)| us(own.time(requests, context)));
+            sum += growth * mix(full, windowed);
         }
         if batch.prefill.tokens > 0 {
             let work = batch.prefill;
@@ -193,8 +195,9 @@ impl CostModel for Calibrated {
         if tokens == 0 {
             return Nanos(0);
         }
+        let growth = self.roofline.query_growth(&batch.decode);
         let complete = self.attention.whole || !self.attention.projections.is_empty();
-        let Some(kernels) = self.attention.kernels(batch).filter(|_| complete) else {
+        let Some(kernels) = self.attention.kernels(batch, growth).filter(|_| complete) else {
             return self.roofline.attention(batch);
         };
         let mut time = Nanos((kernels * 1e3).ceil() as u64) + self.small(SMALL_ATTENTION, tokens);

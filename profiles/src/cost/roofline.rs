@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::{AttentionBatch, CostModel, Entry, Setting};
+use super::{Attended, AttentionBatch, CostModel, Entry, Setting};
 use crate::model::{Attention, DataType, ModelShape};
 use crate::units::{Bandwidth, Bytes, Flops, Nanos};
 
@@ -59,6 +59,20 @@ impl Roofline {
 
     fn kernel(&self, bytes: Bytes, operations: u128, rate: Flops) -> Nanos {
         LAUNCH + self.bandwidth.time_for(bytes).max(rate.time_for(operations))
+    }
+
+    /// How much longer than with one query a request attention over the cache takes with as many
+    /// queries as `decode` has: the cache is read once for all of them. At least 1.
+    pub(super) fn query_growth(&self, decode: &Attended) -> f64 {
+        if decode.tokens <= decode.requests {
+            return 1.0;
+        }
+        let read = self.bandwidth.time_for(self.model.kv_bytes_per_token() * decode.cached).0;
+        let time = |pairs: u64| {
+            let operations = 2 * u128::from(self.values_per_pair()) * u128::from(pairs);
+            read.max(self.flops_bf16.time_for(operations).0).max(1) as f64
+        };
+        time(decode.attended.max(decode.cached)) / time(decode.cached)
     }
 
     /// A gated feed-forward network of intermediate width `inter`: three matrices.

@@ -34,6 +34,13 @@ pub(crate) struct Policy {
     pub(crate) kv_tokens_per_request: u32,
 }
 
+impl Policy {
+    /// Tokens of a generating request in its next pass; no more are drafted than are asked for.
+    fn checked(&self, sequence: &Sequence) -> u32 {
+        self.tokens_per_decode.min(sequence.output - sequence.generated)
+    }
+}
+
 /// One request's part of a pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Work {
@@ -61,6 +68,8 @@ pub(crate) struct Group {
     /// Tokens whose cache was dropped, and those that were found again in shared prefixes.
     pub(crate) lost_tokens: u64,
     pub(crate) found_tokens: u64,
+    /// Tokens whose cache goes to or comes from the host in the next pass.
+    swapped_tokens: u64,
     reserve: f64,
 }
 
@@ -72,6 +81,7 @@ impl Group {
             running: Vec::new(),
             lost_tokens: 0,
             found_tokens: 0,
+            swapped_tokens: 0,
             reserve: RESERVE_START,
         }
     }
@@ -100,6 +110,7 @@ impl Group {
             }
         }
         self.admit(policy, all, lane, &mut budget, &mut batch);
+        self.swap(&mut batch);
         batch
     }
 
@@ -118,11 +129,11 @@ impl Group {
             let sequence = all.get_mut(key);
             index += 1;
             let tokens = match sequence.decodes() {
-                true => policy.tokens_per_decode,
+                true => policy.checked(sequence),
                 false => sequence.unread().min(budget),
             };
             let own = sequence.lane == lane;
-            if !own || tokens == 0 || tokens > budget {
+            if !own || sequence.in_pass || tokens == 0 || tokens > budget {
                 continue;
             }
             if policy.scheduler == Scheduler::PrefillFirst && !sequence.decodes() {
@@ -130,17 +141,17 @@ impl Group {
             }
             let mut fits = self.grow(sequence, tokens, policy);
             while !fits {
+                let Some(victim) = self.youngest(all, index - 1) else { break };
                 preempted = true;
-                let victim = self.youngest(all, lane, index);
-                self.preempt(victim.unwrap_or(key), policy, all, &mut batch);
-                if victim.is_none() {
+                self.preempt(victim, policy, all);
+                if victim == key {
                     index -= 1;
                     break;
                 }
                 fits = self.grow(all.get_mut(key), tokens, policy);
             }
             if fits {
-                batch.push(key, all.get(key), tokens);
+                batch.push(key, all.get_mut(key), tokens);
                 budget -= tokens;
             }
         }
@@ -152,6 +163,7 @@ impl Group {
             let step = (RESERVE_START - RESERVE_END) / RESERVE_STEPS;
             self.reserve = (self.reserve - step).max(RESERVE_END);
         }
+        self.swap(&mut batch);
         batch
     }
 
@@ -179,7 +191,7 @@ impl Group {
             self.running.push(key);
             if sequence.stored > 0 {
                 if policy.preemption == Preemption::Swap && sequence.preemptions > 0 {
-                    batch.swapped_tokens += u64::from(sequence.stored);
+                    self.swapped_tokens += u64::from(sequence.stored);
                 }
                 sequence.stored = 0;
             }
@@ -238,13 +250,19 @@ impl Group {
         if whole_prompts && unread > budget && budget < policy.step_tokens_max {
             return None;
         }
-        let tokens = unread.min(budget);
+        // A request that comes with its cache generates at once; where prompts go first it does in
+        // the pass after them.
+        let tokens = match policy.scheduler {
+            Scheduler::PrefillFirst => unread.min(budget),
+            _ if unread == 0 => policy.checked(sequence).min(budget),
+            _ => unread.min(budget),
+        };
         self.kv.hold(&sequence.prefix[..here]);
         sequence.held = here;
         let room = match policy.scheduler {
             Scheduler::InFlightBatching => sequence.input + sequence.output,
-            Scheduler::PrefillFirst => sequence.target,
-            Scheduler::MixedChunkedPrefill | Scheduler::Slots => before + tokens.max(1),
+            Scheduler::PrefillFirst => sequence.target.max(before + 1),
+            Scheduler::MixedChunkedPrefill | Scheduler::Slots => before + tokens,
         };
         let missing = self.missing(sequence, room, policy);
         if missing + reserved > self.kv.available() || !self.kv.take(missing) {
@@ -262,13 +280,25 @@ impl Group {
         Some(tokens)
     }
 
-    /// The request of `lane` that was admitted last, among those that are not in the pass yet.
-    fn youngest(&self, all: &Sequences, lane: u16, from: usize) -> Option<Key> {
-        let mut rest = self.running[from..].iter().rev();
-        rest.find(|key| all.get(**key).lane == lane).copied()
+    /// Who makes room for the running request at `place`: of it and those that were admitted
+    /// after it, the last; nobody while passes are under way with all that could.
+    fn youngest(&self, all: &Sequences, place: usize) -> Option<Key> {
+        let (own, later) = self.running[place..].split_first()?;
+        match later {
+            // The oldest never gives way to those that came after it, or nobody might ever end.
+            [] => Some(*own),
+            _ => later.iter().rev().find(|key| !all.get(**key).in_pass).copied(),
+        }
     }
 
-    fn preempt(&mut self, key: Key, policy: &Policy, all: &mut Sequences, batch: &mut Batch) {
+    /// Once there is a pass, copies to and from the host are part of it.
+    fn swap(&mut self, batch: &mut Batch) {
+        if !batch.works.is_empty() {
+            batch.swapped_tokens = std::mem::take(&mut self.swapped_tokens);
+        }
+    }
+
+    fn preempt(&mut self, key: Key, policy: &Policy, all: &mut Sequences) {
         let sequence = all.get_mut(key);
         self.free(sequence);
         sequence.preemptions += 1;
@@ -279,7 +309,7 @@ impl Group {
             }
             Preemption::Swap => {
                 sequence.stored = sequence.kv_tokens;
-                batch.swapped_tokens += u64::from(sequence.kv_tokens);
+                self.swapped_tokens += u64::from(sequence.kv_tokens);
             }
         }
         sequence.kv_tokens = 0;
@@ -310,8 +340,9 @@ impl Group {
 }
 
 impl Batch {
-    fn push(&mut self, key: Key, sequence: &Sequence, tokens: u32) {
+    fn push(&mut self, key: Key, sequence: &mut Sequence, tokens: u32) {
         let (before, decodes) = (sequence.kv_tokens, sequence.decodes());
+        sequence.in_pass = true;
         self.works.push(Work { key, before, tokens, decodes });
     }
 }

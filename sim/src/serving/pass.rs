@@ -16,7 +16,7 @@ use moecast_profiles::units::Nanos;
 use super::layout::Layout;
 use super::moe::{ExpertMap, MoeTime};
 use super::record::PassParts;
-use super::recorded::{Counts, Tokens, counts};
+use super::recorded::{Tally, Told};
 use super::service::Routing;
 
 /// What one data-parallel rank works on in a pass.
@@ -51,9 +51,9 @@ pub(crate) struct PassCost {
     pub(crate) graph_batch_max: u32,
     /// Draft tokens of every generating request, each through one layer and the head.
     pub(crate) draft_tokens: u32,
-    pub(crate) decode_counts: Counts,
-    pub(crate) prefill_counts: Counts,
-    pub(crate) expert_busy: Vec<f64>,
+    /// What recorded routing is told of the next pass, and its counts.
+    pub(crate) told: Told,
+    pub(crate) tallies: Vec<Tally>,
 }
 
 /// Parts of a pass, nanoseconds.
@@ -65,31 +65,22 @@ struct Kernels {
 }
 
 impl PassCost {
-    /// Whether generated tokens and chunks are to be told by [`Self::add_generated`] and
-    /// [`Self::add_prompt`].
+    /// Whether [`Self::told`] matters.
     pub(crate) fn wants_tokens(&self) -> bool {
         self.routing.library.is_some()
-    }
-
-    pub(crate) fn add_generated(&mut self, tokens: Tokens) {
-        if let Some(library) = &self.routing.library {
-            library.add_generated(tokens, &mut self.decode_counts);
-        }
-    }
-
-    pub(crate) fn add_prompt(&mut self, tokens: Tokens) {
-        if let Some(library) = &self.routing.library {
-            library.add_prompt(tokens, &mut self.prefill_counts);
-        }
     }
 
     /// The time of a pass over `shares`, one a data-parallel rank, and the tokens told before;
     /// these are forgotten.
     pub(crate) fn time(&mut self, shares: &[Share]) -> PassTime {
-        self.expert_busy.fill(0.0);
         let prefills = shares.iter().any(|share| share.batch.prefill.tokens > 0);
         let decodes = shares.iter().any(|share| share.batch.decode.tokens > 0);
         let Factors { decode_factor, prefill_factor, host_time, .. } = self.factors;
+        let recorded = self.routing.library.as_ref().map(|library| {
+            let cost = self.cost.as_ref();
+            library.times(&self.map, cost, &self.told, &mut self.tallies)
+        });
+        self.told.clear();
         let mut padded: Vec<Share> = Vec::new();
         let decode = decodes.then(|| {
             let only = shares.iter().map(|share| Share {
@@ -101,17 +92,13 @@ impl PassCost {
             if !prefills {
                 self.pad(&mut padded);
             }
-            self.kernels(&padded, false)
+            self.kernels(&padded, recorded.map(|times| times[0]), false)
         });
         let (mut kernels, mut generating) = decode
             .map_or((Kernels::default(), 0.0), |decode| (decode, decode.total * decode_factor));
         let mut prefill = 0.0;
         if prefills {
-            if let (Some(library), true) = (&self.routing.library, decodes) {
-                library.add(&self.decode_counts, &mut self.prefill_counts);
-            }
-            self.expert_busy.fill(0.0);
-            let all = self.kernels(shares, true);
+            let all = self.kernels(shares, recorded.map(|times| times[1]), true);
             prefill = (all.total - kernels.total).max(0.0) * prefill_factor;
             kernels = Kernels { total: all.total.max(kernels.total), ..all };
         }
@@ -119,10 +106,6 @@ impl PassCost {
         let scale = if kernels.total > 0.0 { factored / kernels.total } else { 1.0 };
         generating += self.drafts(shares) * decode_factor;
         let busy = self.busy(shares, &kernels, scale);
-        if let Some(library) = &self.routing.library {
-            library.clear(&mut self.decode_counts);
-            library.clear(&mut self.prefill_counts);
-        }
         let stages = f64::from(self.layout.pipeline);
         PassTime {
             stage: Nanos::ceil_from((generating + prefill) / stages) + host_time,
@@ -146,14 +129,14 @@ impl PassCost {
         for share in shares {
             let more = size - share.batch.decode.tokens;
             let decode = &mut share.batch.decode;
-            decode.requests += more;
+            decode.requests += more / (1 + self.draft_tokens);
             decode.tokens = size;
             decode.attended += u64::from(more);
             decode.cached += u64::from(more);
         }
     }
 
-    fn kernels(&mut self, shares: &[Share], prefill: bool) -> Kernels {
+    fn kernels(&self, shares: &[Share], recorded: Option<MoeTime>, prefill: bool) -> Kernels {
         let slowest = |time: &dyn Fn(&Share) -> Nanos| {
             shares.iter().map(|share| time(share).0).max().unwrap_or(0) as f64
         };
@@ -172,7 +155,7 @@ impl PassCost {
         } else {
             slowest(&|share| cost.all_reduce(own(share)))
         };
-        let moe = self.moe(shares, prefill);
+        let moe = self.moe(shares, recorded, prefill);
         let total = attention * layers
             + (gate + shared + reduce) * moe_layers
             + moe.total()
@@ -182,19 +165,19 @@ impl PassCost {
         Kernels { total, imbalance, experts_mean: moe.experts_mean }
     }
 
-    fn moe(&mut self, shares: &[Share], prefill: bool) -> MoeTime {
+    /// All expert layers: as counted where they were `recorded`, else by the mean.
+    fn moe(&self, shares: &[Share], recorded: Option<MoeTime>, prefill: bool) -> MoeTime {
         let tokens = |share: &Share| {
             if prefill { share.batch.tokens() } else { share.batch.decode.tokens }
         };
         let all: u32 = shares.iter().map(tokens).sum();
         let most = shares.iter().map(tokens).max().unwrap_or(0);
         let mean = self.routing.mean.time(all, most, prefill);
-        let Some(library) = &self.routing.library else { return mean };
-        let counts = if prefill { &self.prefill_counts } else { &self.decode_counts };
-        let busy = &mut self.expert_busy;
-        let time = library.time(&self.map, self.cost.as_ref(), u64::from(all), counts, busy);
-        // Which ranks the tokens of an expert are on is not counted.
-        MoeTime { dispatch: mean.dispatch, combine: mean.combine, ..time }
+        match recorded {
+            // Which ranks the tokens of an expert are on is not counted.
+            Some(time) => MoeTime { dispatch: mean.dispatch, combine: mean.combine, ..time },
+            None => mean,
+        }
     }
 
     /// Drafting: each draft token goes through one layer and the head.
@@ -234,7 +217,8 @@ impl PassCost {
                 let share = &shares[rank / per_data];
                 let attention = self.cost.attention(share.batch).0 as f64 * layers;
                 let experts = if recorded {
-                    self.expert_busy[rank / usize::from(self.layout.expert_tensor)]
+                    let rank = rank / usize::from(self.layout.expert_tensor);
+                    self.tallies.iter().map(|tally| tally.busy[rank]).sum()
                 } else {
                     kernels.experts_mean
                 };
@@ -242,11 +226,6 @@ impl PassCost {
             })
             .collect()
     }
-}
-
-/// A pass that costs nothing but the host: what the scheduler does between others.
-pub(crate) fn empty_counts(ranks: usize) -> (Counts, Counts, Vec<f64>) {
-    (counts(), counts(), vec![0.0; ranks])
 }
 
 /// The batch of the captured graph that `batch` runs in: 1, 2, 4, eights up to 256, then

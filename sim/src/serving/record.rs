@@ -245,6 +245,8 @@ pub struct Recorder {
     /// `[replica * ranks + rank]` time computed, and time in passes.
     rank_busy: Vec<Nanos>,
     rank_passes: Vec<Nanos>,
+    /// By replica, the end of its last pass: passes of a pipeline overlap.
+    ends: Vec<SimTime>,
     ttft: Statistic,
     tpot: Statistic,
     itl: Statistic,
@@ -263,11 +265,12 @@ impl Recorder {
         let ranks = usize::from(settings.replicas) * usize::from(settings.ranks_per_replica);
         Ok(Self {
             timeline: Timeline::new(settings.timeline_points_max),
-            settings,
             requests: RequestSums::default(),
             passes: PassSums::default(),
             rank_busy: vec![Nanos(0); ranks],
             rank_passes: vec![Nanos(0); ranks],
+            ends: vec![SimTime(0); usize::from(settings.replicas)],
+            settings,
             ttft: Statistic::new(),
             tpot: Statistic::new(),
             itl: Statistic::new(),
@@ -348,12 +351,16 @@ impl Observer for Recorder {
         assert!(pass.replica < replicas, "replica {replica} of {replicas}");
         assert!(pass.imbalance.is_finite(), "an imbalance of {}", pass.imbalance);
         let first = replica * ranks;
+        // What passes of a pipeline overlap counts once; they end in the order of their starts.
+        let end = pass.start + pass.time;
+        let alone = end.since(pass.start.max(self.ends[replica]).min(end));
+        self.ends[replica] = self.ends[replica].max(end);
         for (rank, busy) in (first..).zip(pass.rank_busy) {
             // Parts round up one by one, so that their sum may be longer than the pass.
             self.rank_busy[rank] += (*busy).min(pass.time);
-            self.rank_passes[rank] += pass.time;
+            self.rank_passes[rank] += alone;
         }
-        let (time, sums) = (seconds(pass.time), &mut self.passes);
+        let (time, sums) = (seconds(alone), &mut self.passes);
         sums.passes += 1;
         sums.time_s += time;
         sums.running.add(f64::from(pass.running), time);

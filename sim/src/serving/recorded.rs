@@ -6,51 +6,102 @@
 //! not tokens. A request that is longer than its recording reads it again from the start of the
 //! phase. Cost of a generated token: one addition a pick.
 
+use std::ops::Range;
+
 use moecast_profiles::cost::CostModel;
 use moecast_profiles::seed::Generator;
 use moecast_traces::{NO_EXPERT, Phase, RoutingTrace};
 use rand::RngExt;
+use rayon::prelude::*;
 
 use super::moe::{ExpertMap, MoeTime};
 use crate::error::{Error, Result};
 
 /// Memory of the sums of all requests.
 const SUMS_BYTES_MAX: usize = 128 << 20;
+/// Chunks of layers that are counted apart.
+const CHUNKS: usize = 4;
+/// Picks of a pass from which threads are worth waking.
+const SPLIT_PICKS_MIN: usize = 16_384;
+/// Minus one time.
+const AWAY: u32 = u32::MAX;
 /// Rows between two sums, at least.
-const STRIDE_MIN: usize = 16;
-/// Counters that 16 bits can name, the one for skipped picks included.
-const COUNTERS: usize = 1 << 16;
-
-/// Counts by layer and expert, `layer x E + expert`.
-pub(crate) type Counts = Box<[u32; COUNTERS]>;
-
-/// No counts.
-pub(crate) fn counts() -> Counts {
-    vec![0; COUNTERS].into_boxed_slice().try_into().expect("as many as asked for")
-}
+const STRIDE_MIN: usize = 32;
+/// Counters of a layer whose experts 8 bits can name.
+const NARROW: usize = 1 << 8;
 
 /// A recording, request by request.
 pub(crate) struct Library {
-    /// Layers times experts.
-    used: usize,
-    /// Layers times picks.
-    width: usize,
+    layers: usize,
     experts: usize,
-    /// `[T][M x k]` counters; rows of a request stand together, in the order of positions.
-    picks: Vec<u16>,
+    top_k: usize,
+    /// Counters of a layer: its experts, and one for picks that were skipped.
+    counters: usize,
+    picks: Picks,
     requests: Vec<Rows>,
     stride: usize,
     /// Sums before every `stride`-th row of a prompt, `[.., M x E]`.
     sums: Vec<u32>,
 }
 
+/// Experts, `[T][M x k]`; rows of a request stand together, in the order of positions.
+enum Picks {
+    /// In layers of [`NARROW`] counters, so that every pick has one.
+    Narrow(Vec<u8>),
+    Wide(Vec<u16>),
+}
+
 /// Rows of one recorded request.
 #[derive(Clone, Debug)]
 struct Rows {
-    prompt: std::ops::Range<usize>,
-    generated: std::ops::Range<usize>,
+    prompt: Range<usize>,
+    generated: Range<usize>,
     /// First of its sums.
     sums: usize,
+}
+
+/// What a pass works on, token by token.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Told {
+    decode: Vec<Tokens>,
+    prompts: Vec<Tokens>,
+    /// Tokens that are generated, and tokens of prompts.
+    tokens: [u64; 2],
+}
+
+impl Told {
+    pub(crate) fn generated(&mut self, tokens: Tokens) {
+        self.tokens[0] += u64::from(tokens.count);
+        self.decode.push(tokens);
+    }
+
+    pub(crate) fn prompt(&mut self, tokens: Tokens) {
+        self.tokens[1] += u64::from(tokens.count);
+        self.prompts.push(tokens);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.decode.clear();
+        self.prompts.clear();
+        self.tokens = [0; 2];
+    }
+
+    /// Rows of the recording that are looked at, about: a chunk of a prompt looks at few.
+    fn rows(&self) -> usize {
+        self.tokens[0] as usize + self.prompts.len() * STRIDE_MIN
+    }
+}
+
+/// Counts of a chunk of layers, and what they take.
+pub(crate) struct Tally {
+    layers: Range<usize>,
+    /// `[M][counters]`
+    decode: Vec<u32>,
+    all: Vec<u32>,
+    rows: Vec<u32>,
+    /// Time that every expert-parallel rank computed in the last times.
+    pub(crate) busy: Vec<f64>,
+    times: [MoeTime; 2],
 }
 
 /// Tokens of one simulated request in a pass.
@@ -68,65 +119,73 @@ impl Library {
     pub(crate) fn new(trace: &RoutingTrace) -> Result<Self> {
         let header = trace.header();
         let (layers, experts) = (header.moe_layers(), usize::from(header.experts));
-        let used = layers * experts;
         let Some(columns) = trace.tokens().filter(|columns| !columns.step.is_empty()) else {
             let expected = "a recording of tokens".to_owned();
             return Err(Error::scenario("routing", "a recording of counts", expected));
         };
-        if used >= COUNTERS {
-            let found = format!("{layers} layers of {experts} experts");
-            return Err(Error::scenario("routing", found, format!("fewer than {COUNTERS} in all")));
-        }
-        let width = layers * usize::from(header.top_k);
+        let top_k = usize::from(header.top_k);
+        let width = layers * top_k;
         let mut order: Vec<usize> = (0..columns.step.len()).collect();
         order.sort_by_key(|row| (columns.request[*row], columns.position[*row], *row));
-        let mut picks = Vec::with_capacity(order.len() * width);
         let mut requests: Vec<Rows> = Vec::new();
+        let mut start = 0;
         for of_one in order.chunk_by(|a, b| columns.request[*a] == columns.request[*b]) {
-            let start = picks.len() / width;
-            let mut prompt = 0;
-            for row in of_one {
-                let chosen = &columns.experts[row * width..(row + 1) * width];
-                for (place, expert) in chosen.iter().enumerate() {
-                    let layer = place / usize::from(header.top_k);
-                    let counter = layer * experts + usize::from(*expert);
-                    picks.push(if *expert == NO_EXPERT { used as u16 } else { counter as u16 });
-                }
-                let phase = Phase::from_code(columns.phase[*row]);
-                prompt += usize::from(phase == Some(Phase::Prefill));
-            }
-            let (end, middle) = (start + of_one.len(), start + prompt);
+            let is_prompt =
+                |row: &&usize| Phase::from_code(columns.phase[**row]) == Some(Phase::Prefill);
+            let (end, middle) =
+                (start + of_one.len(), start + of_one.iter().filter(is_prompt).count());
             // A recording of one phase stands for the other too.
             let all = start..end;
             let one_phase = middle == start || middle == end;
             let (prompt, generated) =
                 if one_phase { (all.clone(), all) } else { (start..middle, middle..end) };
             requests.push(Rows { prompt, generated, sums: 0 });
+            start = end;
         }
-        let mut library =
-            Self { used, width, experts, picks, requests, stride: 0, sums: Vec::new() };
+        let picks = Picks::new(&order, columns.experts.as_ref(), width, experts);
+        let counters = match picks {
+            Picks::Narrow(_) => NARROW,
+            Picks::Wide(_) => experts + 1,
+        };
+        let (stride, sums) = (0, Vec::new());
+        let mut library = Self { layers, experts, top_k, counters, picks, requests, stride, sums };
         library.sum_up();
         Ok(library)
     }
 
+    /// Picks of a row.
+    fn width(&self) -> usize {
+        self.layers * self.top_k
+    }
+
     fn sum_up(&mut self) {
         let rows: usize = self.requests.iter().map(|rows| rows.prompt.len()).sum();
-        let sums_max = (SUMS_BYTES_MAX / 4 / self.used.max(1)).max(1);
+        let used = self.layers * self.experts;
+        let sums_max = (SUMS_BYTES_MAX / 4 / used.max(1)).max(1);
         self.stride = rows.div_ceil(sums_max).max(STRIDE_MIN).next_power_of_two();
-        let mut sum = vec![0_u32; self.used + 1];
-        for rows in &mut self.requests {
-            rows.sums = self.sums.len() / self.used;
+        let layers = 0..self.layers;
+        let mut sum = vec![0_u32; self.layers * self.counters];
+        let mut requests = std::mem::take(&mut self.requests);
+        let mut sums = Vec::new();
+        for rows in &mut requests {
+            rows.sums = sums.len() / used;
             sum.fill(0);
             for (number, row) in rows.prompt.clone().enumerate() {
                 if number.is_multiple_of(self.stride) {
-                    self.sums.extend_from_slice(&sum[..self.used]);
+                    self.put(&sum, &mut sums);
                 }
-                for pick in &self.picks[row * self.width..(row + 1) * self.width] {
-                    sum[usize::from(*pick)] += 1;
-                }
+                self.add_row(row, &layers, &mut sum, 1);
             }
             // And once more behind the last row: a whole reading.
-            self.sums.extend_from_slice(&sum[..self.used]);
+            self.put(&sum, &mut sums);
+        }
+        (self.requests, self.sums) = (requests, sums);
+    }
+
+    /// Adds the counts of experts to the end of `sums`.
+    fn put(&self, counts: &[u32], sums: &mut Vec<u32>) {
+        for layer in counts.chunks_exact(self.counters) {
+            sums.extend_from_slice(&layer[..self.experts]);
         }
     }
 
@@ -135,17 +194,86 @@ impl Library {
         generator.random_range(0..self.requests.len() as u64) as u32
     }
 
+    /// The times of all layers over what was `told`: of the tokens that are generated, and of all
+    /// together where prompts are read. `tallies` are those of [`Self::tallies`].
+    ///
+    /// Chunks of layers are counted on as many threads as there are; the chunks, and with them
+    /// the order of sums, are the same on one.
+    pub(crate) fn times(
+        &self,
+        map: &ExpertMap,
+        cost: &dyn CostModel,
+        told: &Told,
+        tallies: &mut [Tally],
+    ) -> [MoeTime; 2] {
+        let large = told.rows() * self.width() > SPLIT_PICKS_MIN;
+        let count = |tally: &mut Tally| self.tally(map, cost, told, tally);
+        if large {
+            tallies.par_iter_mut().with_max_len(1).for_each(count);
+        } else {
+            tallies.iter_mut().for_each(count);
+        }
+        let mut sums = [MoeTime::default(); 2];
+        for tally in tallies {
+            for (sum, time) in sums.iter_mut().zip(&tally.times) {
+                sum.add(time);
+            }
+        }
+        sums
+    }
+
+    /// One tally for each chunk of layers, on `ranks` expert-parallel ranks.
+    pub(crate) fn tallies(&self, ranks: usize) -> Vec<Tally> {
+        let chunk = self.layers.div_ceil(CHUNKS).max(1);
+        let tally = |start: usize| {
+            let layers = start..(start + chunk).min(self.layers);
+            let counts = vec![0; layers.len() * self.counters];
+            Tally {
+                layers,
+                decode: counts.clone(),
+                all: counts,
+                rows: Vec::new(),
+                busy: vec![0.0; ranks],
+                times: [MoeTime::default(); 2],
+            }
+        };
+        (0..self.layers).step_by(chunk).map(tally).collect()
+    }
+
+    fn tally(&self, map: &ExpertMap, cost: &dyn CostModel, told: &Told, tally: &mut Tally) {
+        let Tally { layers, decode, all, rows, busy, times } = tally;
+        *times = [MoeTime::default(); 2];
+        for tokens in &told.decode {
+            self.add_generated(*tokens, layers, decode);
+        }
+        if !told.decode.is_empty() {
+            times[0] = self.time(map, cost, told.tokens[0], (layers, decode), rows, busy);
+        }
+        if !told.prompts.is_empty() {
+            for tokens in &told.prompts {
+                self.add_prompt(*tokens, layers, all);
+            }
+            for (sum, count) in all.iter_mut().zip(&*decode) {
+                *sum += count;
+            }
+            let tokens = told.tokens[0] + told.tokens[1];
+            times[1] = self.time(map, cost, tokens, (layers, all), rows, busy);
+            all.fill(0);
+        }
+        decode.fill(0);
+    }
+
     /// Adds generated tokens.
-    pub(crate) fn add_generated(&self, tokens: Tokens, counts: &mut Counts) {
+    fn add_generated(&self, tokens: Tokens, layers: &Range<usize>, counts: &mut [u32]) {
         let rows = &self.requests[tokens.borrowed as usize].generated;
         for number in 0..tokens.count {
             let row = rows.start + (tokens.first + number) as usize % rows.len();
-            self.add_row(row, counts);
+            self.add_row(row, layers, counts, 1);
         }
     }
 
     /// Adds tokens of a prompt.
-    pub(crate) fn add_prompt(&self, tokens: Tokens, counts: &mut Counts) {
+    fn add_prompt(&self, tokens: Tokens, layers: &Range<usize>, counts: &mut [u32]) {
         let rows = &self.requests[tokens.borrowed as usize];
         let length = rows.prompt.len();
         let first = tokens.first as usize;
@@ -153,74 +281,99 @@ impl Library {
         // All readings up to `to`, less those up to `from`.
         let readings = (to / length) as u32 - (from / length) as u32;
         if readings > 0 {
-            let whole = (rows.sums + length.div_ceil(self.stride)) * self.used;
-            for (count, sum) in counts.iter_mut().zip(&self.sums[whole..whole + self.used]) {
-                *count += readings * sum;
-            }
+            let whole = rows.sums + length.div_ceil(self.stride);
+            self.add_sum(whole, layers, counts, readings);
         }
-        self.add_up_to(rows, to % length, counts, false);
-        self.add_up_to(rows, from % length, counts, true);
+        self.add_up_to(rows, to % length, layers, counts, 1);
+        self.add_up_to(rows, from % length, layers, counts, AWAY);
     }
 
-    /// Adds the first `count` rows of a prompt, or takes them away.
-    fn add_up_to(&self, rows: &Rows, count: usize, counts: &mut Counts, away: bool) {
-        let at = (rows.sums + count / self.stride) * self.used;
-        let sums = &self.sums[at..at + self.used];
-        let rest = rows.prompt.start + count / self.stride * self.stride..rows.prompt.start + count;
-        if away {
+    /// Adds the sum of that `number`, so many `times`.
+    fn add_sum(&self, number: usize, layers: &Range<usize>, counts: &mut [u32], times: u32) {
+        let start = number * self.layers * self.experts;
+        let sums = &self.sums[start + layers.start * self.experts..];
+        let of_layers = sums.chunks_exact(self.experts).take(layers.len());
+        for (counts, sums) in counts.chunks_exact_mut(self.counters).zip(of_layers) {
             for (count, sum) in counts.iter_mut().zip(sums) {
-                *count = count.wrapping_sub(*sum);
-            }
-            for pick in &self.picks[rest.start * self.width..rest.end * self.width] {
-                let count = &mut counts[usize::from(*pick)];
-                *count = count.wrapping_sub(1);
-            }
-        } else {
-            for (count, sum) in counts.iter_mut().zip(sums) {
-                *count = count.wrapping_add(*sum);
-            }
-            for row in rest {
-                self.add_row(row, counts);
+                *count = count.wrapping_add(sum.wrapping_mul(times));
             }
         }
     }
 
-    fn add_row(&self, row: usize, counts: &mut Counts) {
-        for pick in &self.picks[row * self.width..(row + 1) * self.width] {
-            let count = &mut counts[usize::from(*pick)];
-            *count = count.wrapping_add(1);
+    /// Adds the first `count` rows of a prompt, so many `times`.
+    fn add_up_to(
+        &self,
+        rows: &Rows,
+        count: usize,
+        layers: &Range<usize>,
+        counts: &mut [u32],
+        times: u32,
+    ) {
+        let steps = count / self.stride;
+        self.add_sum(rows.sums + steps, layers, counts, times);
+        for row in rows.prompt.start + steps * self.stride..rows.prompt.start + count {
+            self.add_row(row, layers, counts, times);
         }
     }
 
-    /// Forgets `counts`.
-    pub(crate) fn clear(&self, counts: &mut Counts) {
-        counts[..=self.used].fill(0);
-    }
-
-    /// Adds `counts` to `into`.
-    pub(crate) fn add(&self, counts: &Counts, into: &mut Counts) {
-        for (sum, count) in into[..self.used].iter_mut().zip(&counts[..self.used]) {
-            *sum += count;
+    /// Adds the picks of `row` in `layers`, so many `times`.
+    fn add_row(&self, row: usize, layers: &Range<usize>, counts: &mut [u32], times: u32) {
+        let start = row * self.width();
+        let picks = start + layers.start * self.top_k..start + layers.end * self.top_k;
+        match &self.picks {
+            Picks::Narrow(experts) => {
+                let (counts, _) = counts.as_chunks_mut::<NARROW>();
+                let layers = experts[picks].chunks_exact(self.top_k);
+                for (counts, picks) in counts.iter_mut().zip(layers) {
+                    for pick in picks {
+                        let count = &mut counts[usize::from(*pick)];
+                        *count = count.wrapping_add(times);
+                    }
+                }
+            }
+            Picks::Wide(experts) => {
+                let layers = experts[picks].chunks_exact(self.top_k);
+                for (counts, picks) in counts.chunks_exact_mut(self.counters).zip(layers) {
+                    for pick in picks {
+                        let count = &mut counts[usize::from(*pick)];
+                        *count = count.wrapping_add(times);
+                    }
+                }
+            }
         }
     }
 
-    /// All layers of a pass of `tokens` tokens with these `counts`; adds to the `busy` time of
+    /// A pass of `tokens` tokens in some layers with their counts, and the `busy` time of
     /// expert-parallel ranks. Exchanges are not among them.
-    pub(crate) fn time(
+    fn time(
         &self,
         map: &ExpertMap,
         cost: &dyn CostModel,
         tokens: u64,
-        counts: &Counts,
+        (layers, counts): (&Range<usize>, &[u32]),
+        rows: &mut Vec<u32>,
         busy: &mut [f64],
     ) -> MoeTime {
         let mut sum = MoeTime::default();
-        let mut rows = vec![0_u32; map.slots()];
-        for (layer, loads) in counts[..self.used].chunks_exact(self.experts).enumerate() {
-            map.deal(layer, loads, &mut rows);
-            sum.add(&map.layer_time(cost, tokens, &rows, Some(busy)));
+        rows.resize(map.slots(), 0);
+        busy.fill(0.0);
+        for (layer, counts) in layers.clone().zip(counts.chunks_exact(self.counters)) {
+            map.deal(layer, &counts[..self.experts], rows);
+            sum.add(&map.layer_time(cost, tokens, rows, Some(&mut *busy)));
         }
         sum
+    }
+}
+
+impl Picks {
+    /// The rows of `experts` in `order`, `width` picks each.
+    fn new(order: &[usize], experts: &[u16], width: usize, of: usize) -> Self {
+        let rows = || order.iter().flat_map(|row| &experts[row * width..(row + 1) * width]);
+        // The last counter is for picks that were skipped.
+        if of < NARROW || (of == NARROW && !experts.contains(&NO_EXPERT)) {
+            return Self::Narrow(rows().map(|pick| (*pick).min(NARROW as u16 - 1) as u8).collect());
+        }
+        Self::Wide(rows().map(|pick| (*pick).min(of as u16)).collect())
     }
 }
 
@@ -264,21 +417,24 @@ mod tests {
             seed in 0_u64..100,
         ) {
             let library = Library::new(&trace(lengths, seed)).unwrap();
-            let (mut chunk, mut single) = (counts(), counts());
-            library.add_prompt(Tokens { borrowed, first, count }, &mut chunk);
+            let layers = 0..3;
+            let mut chunk = vec![0; 3 * library.counters];
+            let (mut single, mut direct) = (chunk.clone(), chunk.clone());
+            library.add_prompt(Tokens { borrowed, first, count }, &layers, &mut chunk);
             for number in first..first + count {
-                library.add_prompt(Tokens { borrowed, first: number, count: 1 }, &mut single);
+                let tokens = Tokens { borrowed, first: number, count: 1 };
+                library.add_prompt(tokens, &layers, &mut single);
             }
-            prop_assert!(chunk[..24] == single[..24]);
+            prop_assert_eq!(&chunk, &single);
             // Every token picks twice in each of three layers.
-            prop_assert_eq!(chunk[..24].iter().sum::<u32>(), count * 6);
+            prop_assert_eq!(chunk.iter().sum::<u32>(), count * 6);
             let rows = &library.requests[borrowed as usize];
             let length = rows.prompt.len() as u32;
-            let mut direct = counts();
             for number in first..first + count {
-                library.add_row(rows.prompt.start + (number % length) as usize, &mut direct);
+                let row = rows.prompt.start + (number % length) as usize;
+                library.add_row(row, &layers, &mut direct, 1);
             }
-            prop_assert!(chunk[..24] == direct[..24]);
+            prop_assert_eq!(&chunk, &direct);
         }
     }
 }

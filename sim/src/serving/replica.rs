@@ -8,8 +8,8 @@ use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 
 use super::batch::{Batch, Group, Policy};
 use super::kv::KvPool;
-use super::pass::{PassCost, PassTime, Share, empty_counts};
-use super::recorded::Tokens;
+use super::pass::{PassCost, PassTime, Share};
+use super::recorded::{Tokens, Told};
 use super::router::View;
 use super::sequence::{Key, Sequences};
 use super::service::{Pool, Service};
@@ -52,8 +52,9 @@ impl Replica {
         let kv = KvPool::new(limits.kv_tokens, service.block_tokens, PREFIX_BLOCK_TOKENS, prefixes);
         let groups = (0..pool.layout.data).map(|_| Group::new(kv.clone())).collect();
         let drafts = service.speculation.draft_tokens;
-        let (decode_counts, prefill_counts, expert_busy) =
-            empty_counts(usize::from(pool.layout.expert));
+        let ranks = usize::from(pool.layout.expert);
+        let library = pool.routing.library.as_ref();
+        let tallies = library.map_or(Vec::new(), |library| library.tallies(ranks));
         let stages = usize::from(pool.layout.pipeline);
         Self {
             pool: index,
@@ -65,7 +66,7 @@ impl Replica {
                 scheduler: service.scheduler,
                 step_tokens_max: limits.step_tokens_max,
                 sequences_max: limits.sequences_max,
-                tokens_per_decode: 1 + drafts,
+                tokens_per_decode: (1 + drafts).min(limits.step_tokens_max),
                 preemption: service.preemption,
                 kv_tokens_per_request: pool.memory.kv_tokens_per_request,
             },
@@ -78,9 +79,8 @@ impl Replica {
                 factors: service.factors,
                 graph_batch_max: limits.graph_batch_max,
                 draft_tokens: drafts,
-                decode_counts,
-                prefill_counts,
-                expert_busy,
+                told: Told::default(),
+                tallies,
             },
             woken: false,
         }
@@ -95,15 +95,7 @@ impl Replica {
         if prompts.iter().any(|batch| !batch.works.is_empty()) {
             return prompts;
         }
-        let mut mixed = || -> Vec<Batch> {
-            groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
-        };
-        let batches = mixed();
-        if batches.iter().all(|batch| batch.works.is_empty()) {
-            // Requests that came with their cache have just been admitted: now they generate.
-            return mixed();
-        }
-        batches
+        groups.iter_mut().map(|group| group.mixed(policy, all, lane)).collect()
     }
 
     /// What `batches` ask of the kernels; tells the routing which tokens these are.
@@ -116,7 +108,8 @@ impl Replica {
                 let sequence = all.get(work.key);
                 let (before, tokens) = (u64::from(work.before), u64::from(work.tokens));
                 let part = if work.decodes {
-                    share.asked_decode += 1;
+                    // Every drafted token is asked for its successor.
+                    share.asked_decode += work.tokens;
                     &mut share.batch.decode
                 } else {
                     share.asked_prefill += u32::from(work.before + work.tokens >= sequence.target);
@@ -133,15 +126,13 @@ impl Replica {
                     let count = work.tokens;
                     if work.decodes {
                         let first = sequence.generated - 1;
-                        self.cost.add_generated(Tokens { borrowed, first, count });
+                        self.cost.told.generated(Tokens { borrowed, first, count });
                     } else {
                         let first = work.before;
-                        self.cost.add_prompt(Tokens { borrowed, first, count });
+                        self.cost.told.prompt(Tokens { borrowed, first, count });
                     }
                 }
             }
-            // Every drafted token is asked for its successor.
-            share.asked_decode *= self.policy.tokens_per_decode;
             shares.push(share);
         }
         shares

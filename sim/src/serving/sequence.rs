@@ -37,6 +37,8 @@ pub(crate) struct Sequence<'a> {
     pub(crate) last_token: SimTime,
     pub(crate) preemptions: u32,
     pub(crate) lane: u16,
+    /// Whether a pass that works on it is under way.
+    pub(crate) in_pass: bool,
 }
 
 impl Sequence<'_> {

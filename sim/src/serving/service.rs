@@ -158,6 +158,26 @@ pub(crate) struct FullLimits {
     pub(crate) graph_batch_max: u32,
 }
 
+impl FullLimits {
+    /// With `limits` where they say anything.
+    pub(super) fn replaced(self, limits: Limits) -> Result<Self> {
+        let full = Self {
+            step_tokens_max: limits.step_tokens_max.unwrap_or(self.step_tokens_max),
+            sequences_max: limits.sequences_max.unwrap_or(self.sequences_max),
+            kv_tokens: limits.kv_tokens.unwrap_or(self.kv_tokens),
+            graph_batch_max: limits.graph_batch_max.unwrap_or(self.graph_batch_max),
+        };
+        for (name, value) in
+            [("step_tokens_max", full.step_tokens_max), ("sequences_max", full.sequences_max)]
+        {
+            if value == 0 {
+                return Err(Error::scenario(format!("limits.{name}"), "0", "at least 1"));
+            }
+        }
+        Ok(full)
+    }
+}
+
 /// Routing that was prepared once and serves every replica and every run.
 #[derive(Clone)]
 pub(crate) struct Routing {
@@ -273,19 +293,13 @@ impl Pool {
         let device = hardware.device();
         let memory = Memory::new(model, device, engine, &layout, slots)?;
         let map = Arc::new(map);
-        let limits = FullLimits {
-            step_tokens_max: limits.step_tokens_max.unwrap_or(engine.step_tokens_max.value),
-            sequences_max: limits.sequences_max.unwrap_or(engine.sequences_max.value),
-            kv_tokens: limits.kv_tokens.unwrap_or(memory.kv_tokens),
-            graph_batch_max: limits.graph_batch_max.unwrap_or(engine.graph_batch_max.value),
+        let own = FullLimits {
+            step_tokens_max: engine.step_tokens_max.value,
+            sequences_max: engine.sequences_max.value,
+            kv_tokens: memory.kv_tokens,
+            graph_batch_max: engine.graph_batch_max.value,
         };
-        for (name, value) in
-            [("step_tokens_max", limits.step_tokens_max), ("sequences_max", limits.sequences_max)]
-        {
-            if value == 0 {
-                return Err(Error::scenario(format!("limits.{name}"), "0", "at least 1"));
-            }
-        }
+        let limits = own.replaced(limits)?;
         let (population, library) = match &setting.routing {
             RoutingSource::Even => (Population::Even, None),
             RoutingSource::Mean(trace) | RoutingSource::Recorded(trace) => {

@@ -130,6 +130,12 @@ pub fn run<'a>(
         "{} requests wait for ever",
         served.running
     );
+    let blocks: u64 =
+        simulation.replicas.iter().map(|replica| replica.levels().kv_blocks_used).sum();
+    assert!(
+        served.stopped_early || blocks == 0,
+        "{blocks} blocks of the cache were not given back"
+    );
     served
 }
 
@@ -227,6 +233,7 @@ impl<'a> Simulation<'a> {
             last_token: SimTime(0),
             preemptions: 0,
             lane: 0,
+            in_pass: false,
         });
         self.next += 1;
         self.served.sent += 1;
@@ -343,6 +350,7 @@ impl<'a> Simulation<'a> {
         for (group, batch) in pass.batches.iter().enumerate() {
             for work in &batch.works {
                 let sequence = self.all.get_mut(work.key);
+                sequence.in_pass = false;
                 sequence.kv_tokens = work.before + work.tokens;
                 prefill_tokens += if work.decodes { 0 } else { work.tokens };
                 if sequence.kv_tokens < sequence.target {

@@ -5,7 +5,7 @@
 //! so). A broken law, or an assertion that fails, is answered with its seed, which repeats it.
 
 mod dice;
-mod facts;
+pub(super) mod facts;
 mod laws;
 mod machine;
 mod runs;
@@ -87,37 +87,12 @@ fn one(seed: u64) -> Result<runs::Seen, BrokenLaw> {
 mod tests {
     use super::*;
 
-    #[test]
-    #[ignore]
-    fn survey() {
-        let mut by = std::collections::BTreeMap::<String, (u64, u64, String)>::new();
-        let n: u64 = std::env::var("N").map_or(1000, |n| n.parse().unwrap());
-        let all: Vec<_> = (0..n).into_par_iter().map(|s| (s, one(s))).collect();
-        let mut on = std::collections::BTreeMap::<&str, u64>::new();
-        for (s, r) in all {
-            match r {
-                Err(e) => {
-                    let k: String = e.found.chars().take(60).filter(|c| !c.is_numeric()).collect();
-                    by.entry(k).or_insert((0, s, e.found)).0 += 1;
-                }
-                Ok(k) => {
-                    for f in k.features.on {
-                        *on.entry(f).or_default() += 1;
-                    }
-                }
-            }
-        }
-        for (_, v) in by {
-            println!("{} first seed {}: {}", v.0, v.1, v.2);
-        }
-        println!("{on:#?}");
-    }
-
     /// The seeds of the gate are always the same; `moecast swarm` takes any others.
     #[test]
     fn a_thousand_services_keep_every_law() {
         let seen = swarm(0, 1_000, &mut |_| ()).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(seen.scenarios, 1_000);
+        assert_eq!(laws().count(), 17);
         for (name, count) in &seen.features {
             assert!(*count >= 10, "{name}: on in {count} of {} scenarios", seen.scenarios);
         }

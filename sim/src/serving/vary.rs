@@ -3,7 +3,7 @@
 use moecast_profiles::calibration::Factors;
 use moecast_traces::requests::Load;
 
-use super::service::{Service, check_requests};
+use super::service::{Limits, Service, check_requests};
 use crate::error::{Error, Result};
 
 impl Service {
@@ -14,6 +14,18 @@ impl Service {
     pub fn under(&self, load: Load) -> Result<Self> {
         check_requests(&self.pools, &load, self.block_tokens)?;
         Ok(Self { load, ..self.clone() })
+    }
+
+    /// The same service under other limits, and another load.
+    ///
+    /// # Errors
+    /// [`Error::Scenario`] names a limit of 0 or a request that cannot be served.
+    pub fn limited(&self, limits: Limits, load: Load) -> Result<Self> {
+        let mut service = self.clone();
+        for pool in &mut service.pools {
+            pool.limits = pool.limits.replaced(limits)?;
+        }
+        service.under(load)
     }
 
     /// The same service with other factors.

@@ -58,6 +58,19 @@ impl ClosedLoop {
         self.requests[turn as usize * self.clients as usize + client as usize]
     }
 
+    /// The same clients, spread over a turn from the start: the first answers are cut so that
+    /// their ends lie apart, as those of clients do that have been at it for long.
+    #[must_use]
+    pub fn staggered(mut self) -> Self {
+        let clients = self.clients as usize;
+        for (number, request) in self.requests[..clients].iter_mut().enumerate() {
+            let part = u64::from(request.output_tokens) * (number as u64 + 1);
+            let part = part.div_ceil(u64::from(self.clients));
+            request.output_tokens = u32::try_from(part).expect("no more than before");
+        }
+        self
+    }
+
     /// All requests, turn by turn and client by client: where clients draw from one queue, this
     /// is its order.
     #[must_use]

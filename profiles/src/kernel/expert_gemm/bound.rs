@@ -83,13 +83,18 @@ impl Bound {
     pub(crate) fn time(&self, tokens: u64, rows: &[u32]) -> (f64, Load) {
         let (tile, weight) = self.tiles[usize::from(tokens as f64 > self.few)];
         let fill = (1_u64 << tile) - 1;
-        let (mut active, mut total, mut padded, mut hottest) = (0_u32, 0_u64, 0_u64, 0_u32);
-        for &rows in rows {
-            active += u32::from(rows > 0);
-            total += u64::from(rows);
-            padded += (u64::from(rows) + fill) >> tile;
-            hottest = hottest.max(rows);
-        }
+        let hottest = rows.iter().copied().max().unwrap_or(0);
+        let active: u32 = rows.iter().map(|rows| u32::from(*rows > 0)).sum();
+        let most = (u64::from(hottest) + fill).saturating_mul(rows.len() as u64);
+        let (total, padded) = if most <= u64::from(u32::MAX) {
+            let fill = fill as u32;
+            let total: u32 = rows.iter().sum();
+            let padded: u32 = rows.iter().map(|rows| (rows + fill) >> tile).sum();
+            (u64::from(total), u64::from(padded))
+        } else {
+            let wide = || rows.iter().map(|rows| u64::from(*rows));
+            (wide().sum(), wide().map(|rows| (rows + fill) >> tile).sum())
+        };
         let padded = (padded << tile) as i64 as f64 * weight;
         let (experts, all) = (f64::from(active), total as i64 as f64);
         let time = self.fixed

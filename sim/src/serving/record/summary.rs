@@ -106,7 +106,9 @@ pub(super) fn summary(recorder: &Recorder, end: SimTime) -> ServingSummary {
     let energy_j = energy_j(recorder, duration_s);
     let ranks = usize::from(settings.ranks_per_replica);
     let busy = &recorder.rank_busy;
-    let waited = recorder.rank_passes.iter().zip(busy).map(|(passes, busy)| *passes - *busy);
+    // Parts of passes round up one by one.
+    let waited = recorder.rank_passes.iter().zip(busy);
+    let waited = waited.map(|(passes, busy)| Nanos(passes.0.saturating_sub(busy.0)));
     let times =
         [&recorder.ttft, &recorder.tpot, &recorder.itl, &recorder.end_to_end, &recorder.queue];
     ServingSummary {

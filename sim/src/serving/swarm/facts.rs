@@ -6,26 +6,26 @@ use crate::serving::record::{Observer, PassRecord, RequestRecord};
 
 /// A pass, with a copy of what it borrowed.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Pass {
-    pub(super) replica: u16,
-    pub(super) start: SimTime,
-    pub(super) end: SimTime,
-    pub(super) prefill_tokens: u64,
-    pub(super) decode_tokens: u64,
-    pub(super) running: u32,
-    pub(super) waiting: u32,
-    pub(super) kv_blocks_used: u64,
-    pub(super) kv_blocks: u64,
-    pub(super) imbalance: f64,
-    pub(super) busy: Vec<Nanos>,
+pub(in crate::serving) struct Pass {
+    pub(in crate::serving) replica: u16,
+    pub(in crate::serving) start: SimTime,
+    pub(in crate::serving) end: SimTime,
+    pub(in crate::serving) prefill_tokens: u64,
+    pub(in crate::serving) decode_tokens: u64,
+    pub(in crate::serving) running: u32,
+    pub(in crate::serving) waiting: u32,
+    pub(in crate::serving) kv_blocks_used: u64,
+    pub(in crate::serving) kv_blocks: u64,
+    pub(in crate::serving) imbalance: f64,
+    pub(in crate::serving) busy: Vec<Nanos>,
 }
 
 /// What an observer was told, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Facts {
-    pub(super) requests: Vec<RequestRecord>,
-    pub(super) passes: Vec<Pass>,
-    pub(super) gaps: Vec<(Nanos, u32)>,
+pub(in crate::serving) struct Facts {
+    pub(in crate::serving) requests: Vec<RequestRecord>,
+    pub(in crate::serving) passes: Vec<Pass>,
+    pub(in crate::serving) gaps: Vec<(Nanos, u32)>,
 }
 
 /// A tiny service that takes more passes than this goes in circles.

@@ -26,6 +26,10 @@ pub(super) fn engine(dice: &mut Dice, on: &mut Features) -> Engine {
     if dice.chance(0.5) {
         engine.kv_block_tokens.value = dice.among(&[1, 3, 16, 64, 512]);
     }
+    if on.whole {
+        engine.decode_factor.value = 1.0;
+        engine.prefill_factor.value = 1.0;
+    }
     on.note(match engine.scheduler.value {
         engine::Scheduler::MixedChunkedPrefill => "scheduler: mixed chunks",
         engine::Scheduler::PrefillFirst => "scheduler: prompts first",
@@ -88,7 +92,8 @@ fn attention(dice: &mut Dice, on: &mut Features, layers: u16) -> Attention {
 
 pub(super) fn layout(dice: &mut Dice, on: &mut Features, model: &ModelShape) -> Layout {
     let tensor = if on.on(dice, "tensor parallelism") { dice.among(&[2, 4]) } else { 1 };
-    let data = if on.on(dice, "data parallelism") { dice.within(2..=3) as u16 } else { 1 };
+    let data =
+        if !on.whole && on.on(dice, "data parallelism") { dice.within(2..=3) as u16 } else { 1 };
     let ranks = tensor * data;
     let fits = |expert: &u16| ranks.is_multiple_of(*expert) && *expert <= model.experts;
     let all: Vec<u16> = (1..=ranks).filter(fits).collect();
@@ -109,7 +114,7 @@ pub(super) fn device(times: u64) -> Device {
     let mut device = DEVICE.get_or_init(read).clone();
     device.domain_size.value = 64;
     for bandwidth in [&mut device.host_bandwidth, &mut device.network_bandwidth] {
-        bandwidth.value = Bandwidth(24_000_000_000 / times);
+        bandwidth.value = Bandwidth(12_000_000_000 / times);
     }
     for latency in [&mut device.domain_latency, &mut device.network_latency] {
         latency.value = Nanos(1_500 * times);

@@ -88,7 +88,8 @@ fn scales(scenario: &Scenario) -> bool {
         RoutingSource::Recorded(trace) => trace.tokens().is_some(),
         _ => false,
     };
-    tokens && scenario.whole_factors()
+    let alone = scenario.pools.iter().all(|pool| !pool.layout.exchanges());
+    tokens && alone && scenario.speculation.draft_tokens == 0 && scenario.whole_factors()
 }
 
 fn twice(slower: &Service, facts: &Facts, served: Served) -> Verdict {
@@ -100,6 +101,7 @@ fn twice(slower: &Service, facts: &Facts, served: Served) -> Verdict {
     for (fast, slow) in facts.requests.iter().zip(&slow.requests) {
         let expected = RequestRecord {
             arrival: doubled(fast.arrival),
+            reached: doubled(fast.reached),
             started: doubled(fast.started),
             first_token: doubled(fast.first_token),
             finished: doubled(fast.finished),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use moecast_profiles::calibration::Factors;
 use moecast_profiles::cost::exchange::{self, ExchangeModel};
 use moecast_profiles::cost::{self, CostModel, Kernels};
-use moecast_profiles::engine::{Engine, Operation, Phase};
+use moecast_profiles::engine::{Backend, Engine, Operation, Phase};
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::seed::Seed;
@@ -29,6 +29,8 @@ use crate::serving::service::{
 /// Which features are on; how many at all is drawn first.
 pub(super) struct Features {
     chance: f64,
+    /// Without what is a mean over draws, so that times are whole numbers of nanoseconds.
+    pub(super) whole: bool,
     pub(super) on: BTreeSet<&'static str>,
 }
 
@@ -91,7 +93,8 @@ pub(super) struct Scenario {
 impl Scenario {
     pub(super) fn draw(seed: u64) -> Self {
         let dice = &mut Dice::new(seed);
-        let mut features = Features { chance: dice.among(&[0.1, 0.4, 0.8]), on: BTreeSet::new() };
+        let (chance, whole) = (dice.among(&[0.1, 0.4, 0.8]), dice.chance(0.2));
+        let mut features = Features { chance, whole, on: BTreeSet::new() };
         let on = &mut features;
         let (engine, model) = (machine::engine(dice, on), machine::model(dice, on));
         let speculation = speculation(dice, on);
@@ -108,7 +111,7 @@ impl Scenario {
             router: &router::ALL[dice.within(0..=router::ALL.len() as u32 - 1) as usize],
             cost: cost::find(dice.among(&["fixed", "roofline"])).expect("a cost model"),
             host_time: dice.among(&[0, 1_000, 300_000]),
-            offset: if on.on(dice, "offset") { 20_000 } else { 0 },
+            offset: if on.on(dice, "offset") { 20 * 1_024 } else { 0 },
             features,
             model,
             engine,
@@ -189,7 +192,9 @@ impl Scenario {
     fn pool(&self, plan: &PoolPlan, times: u64) -> Result<PoolSetting, String> {
         let layout = plan.layout;
         let ranks = u16::try_from(layout.ranks()).expect("few ranks");
-        let nodes = if ranks.is_multiple_of(2) && self.seed.is_multiple_of(2) { 2 } else { 1 };
+        let phases = [Phase::Prefill, Phase::Decode];
+        let reaches = phases.iter().all(|phase| self.backend(*phase) != Backend::OneSidedNvlink);
+        let nodes = if reaches && ranks.is_multiple_of(2) { 1 + (self.seed % 2) as u16 } else { 1 };
         let hardware = Hardware::new(machine::device(times), nodes, ranks / nodes)
             .map_err(|error| error.to_string())?;
         let setting = cost::Setting {
@@ -238,9 +243,12 @@ impl Scenario {
             combine_type: self.engine.combine_type.value,
             profile: None,
         };
-        let backend = self.engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX));
-        let inner = (exchange::of_backend(backend).build)(&setting);
+        let inner = (exchange::of_backend(self.backend(phase)).build)(&setting);
         Ok(Arc::new(Slowed { inner: inner.map_err(|error| error.to_string())?, times }))
+    }
+
+    fn backend(&self, phase: Phase) -> Backend {
+        self.engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX))
     }
 
     fn load(&self, times: u64) -> Result<Load, String> {
@@ -272,7 +280,7 @@ impl Scenario {
 }
 
 fn speculation(dice: &mut Dice, on: &mut Features) -> Speculation {
-    if !on.on(dice, "drafts") {
+    if on.whole || !on.on(dice, "drafts") {
         return Speculation::default();
     }
     let acceptance = dice.among(&[0.0, 0.3, 0.7, 1.0]);
@@ -280,7 +288,8 @@ fn speculation(dice: &mut Dice, on: &mut Features) -> Speculation {
 }
 
 fn routing(dice: &mut Dice, on: &mut Features, model: &ModelShape) -> RoutingSource {
-    if on.on(dice, "recorded routing") {
+    if on.on(dice, "recorded routing") || on.whole {
+        on.note("recorded routing");
         return RoutingSource::Recorded(machine::recording(dice, model, false));
     }
     if on.on(dice, "mean routing") {

@@ -1,6 +1,7 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
 pub(crate) mod profile;
+pub(crate) mod serving;
 pub(crate) mod swarm;
 pub(crate) mod trace;
 
@@ -41,6 +42,8 @@ pub(crate) struct Global {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Find the fewest GPUs that hold an SLO at a load, or the largest load that GPUs hold.
+    Capacity(serving::Capacity),
     /// Print a completion script for a shell.
     Completions(Completions),
     /// List what can be named: algorithms, engines, exporters, figures, hardware, importers, ...
@@ -58,6 +61,8 @@ pub(crate) enum Command {
     Serve(Serve),
     /// Simulate recorded forward passes with a plan and with the placements it replaces.
     Simulate(Simulate),
+    /// Simulate a service over a grid of its keys: which setting is fastest, which is cheapest.
+    Study(serving::Study),
     /// Check the serving simulator itself: random services against laws that every run keeps.
     Swarm(swarm::Swarm),
     /// Import, measure, show, cut, join and export recordings of expert routing.

@@ -3,6 +3,7 @@
 //! This file is the table of contents: arguments are parsed, one command runs, and its answer
 //! becomes an exit code. Each command is a file beside this one.
 
+mod capacity;
 mod cli;
 mod completions;
 mod deployment;
@@ -17,6 +18,7 @@ mod quickstart;
 mod report;
 mod serve;
 mod simulate;
+mod study;
 mod swarm;
 mod trace;
 mod validate;
@@ -66,6 +68,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         rayon::ThreadPoolBuilder::new().num_threads(threads.get()).build_global()?;
     }
     match &cli.command {
+        Command::Capacity(arguments) => capacity::run(arguments, &cli.global, output),
         Command::Completions(arguments) => completions::run(arguments, output),
         Command::List(arguments) => list::run(arguments, output),
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),
@@ -74,6 +77,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Report(arguments) => report::run(arguments, output),
         Command::Serve(arguments) => serve::run(arguments, &cli.global, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),
+        Command::Study(arguments) => study::run(arguments, &cli.global, output),
         Command::Swarm(arguments) => swarm::run(arguments, &cli.global, output),
         Command::Trace(command) => trace::run(command, &cli.global, output),
         Command::Validate(arguments) => validate::run(arguments, &cli.global, output),

@@ -117,17 +117,22 @@ impl Output {
 
     /// One line: where, what was found, what would be right.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        // Some errors say their cause themselves.
-        let mut text = String::new();
-        for cause in error.chain().map(ToString::to_string) {
-            if !text.ends_with(&cause) {
-                text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
-            }
-        }
-        let text = text.replace('\n', " ");
+        let text = one_line(error);
         // Nothing is left to do when even standard error is gone.
         let _ = writeln!(std::io::stderr(), "moecast: {text}");
     }
+}
+
+/// Everything that `error` says, in one line.
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
+    // Some errors say their cause themselves.
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text.replace('\n', " ")
 }
 
 /// One line of what the parser of arguments says in several, up to its usage.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use moecast_reports::{RunFile, StatsFile, Subject, page};
+use moecast_reports::{RunFile, StatsFile, StudyFile, Subject, page};
 use serde_json::json;
 
 use crate::cli::Report;
@@ -26,12 +26,14 @@ pub(crate) fn make(arguments: &Report) -> Result<Vec<String>> {
     let folder = &arguments.run;
     let run = read(&folder.join("run.json"), RunFile::read)?;
     let stats = read(&folder.join("stats.json"), StatsFile::read)?;
-    let subject = match (&run, &stats) {
-        (Some(run), stats) => Subject::Run(run, stats.as_ref()),
-        (None, Some(stats)) => Subject::Recording(stats),
-        (None, None) => bail!(
-            "{}: no run.json and no stats.json; expected the folder of `moecast simulate --out` \
-             or `moecast trace stats --out`",
+    let study = read(&folder.join("study.json"), StudyFile::read)?;
+    let subject = match (&run, &stats, &study) {
+        (Some(run), stats, _) => Subject::Run(run, stats.as_ref()),
+        (None, Some(stats), _) => Subject::Recording(stats),
+        (None, None, Some(study)) => Subject::Study(study),
+        (None, None, None) => bail!(
+            "{}: no run.json, stats.json or study.json; expected the folder of `moecast simulate \
+             --out`, `moecast trace stats --out` or `moecast study --out`",
             folder.display()
         ),
     };

@@ -20,7 +20,9 @@ use crate::cli::{self, Global};
 use crate::files;
 use crate::output::{Measure, Output, Table};
 
-pub(crate) use load::{Loaded, calibration, load, plain, read_file, seen_from};
+pub(crate) use load::{
+    Loaded, calibration, each_path, load, moved, plain, read_file, requests_of, seen_from,
+};
 
 /// Version of `service.json`.
 const VERSION: u32 = 1;
@@ -198,7 +200,7 @@ impl Observer for Watch<'_> {
 
 /// Writes service.json, requests.csv and the service.toml that repeats this run.
 fn write(made: &ServiceRun, loaded: &Loaded, csv: requests::Csv, out: &Path) -> Result<()> {
-    let file = load::seen_from(&loaded.file, out)?;
+    let file = seen_from(&loaded.file, out)?;
     let text = toml::to_string(&file)?;
     let written: [(PathBuf, Vec<u8>); 3] = [
         ("service.json".into(), serde_json::to_vec(made)?),

@@ -187,7 +187,7 @@ fn report_draws_a_recording_alone_and_with_a_run() {
     assert!(!page.contains("another recording"), "the run is of the same recording");
     let answer = scratch.run("report plan");
     assert_eq!(answer.code, 1);
-    assert!(answer.stderr.contains("no run.json and no stats.json"), "{}", answer.stderr);
+    assert!(answer.stderr.contains("no run.json, stats.json or study.json"), "{}", answer.stderr);
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod interruption;
 mod profiles;
 mod recordings;
 mod serving;
+mod studies;
 mod support;
 mod tidy;
 mod trace_tools;

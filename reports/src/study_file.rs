@@ -1,4 +1,4 @@
-//! `points.json`: what `moecast study` leaves and its figure and page are made from.
+//! `study.json`: what `moecast study` leaves and its figure and page are made from.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,16 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::versioned::parse;
 
-/// Version of `points.json` that this build reads and writes.
+/// Version of `study.json` that this build reads and writes.
 pub const VERSION: u32 = 1;
 
 /// Key of the time that a figure of a study has along its axis.
 pub(crate) const TIME: &str = "tpot_ms_p50";
 /// Key of the rate that it has upwards.
 pub(crate) const RATE: &str = "output_tokens_per_second_per_gpu";
+
+/// Share of the requests that a point must serve within their limits to be called good.
+pub(crate) const KEPT_SHARE: f64 = 0.99;
 
 /// Points of a study: services that differ in some keys, and what was found of each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,7 +68,7 @@ pub struct StudyPoint {
 }
 
 impl StudyFile {
-    /// Reads `points.json`. `path` is named in errors.
+    /// Reads `study.json`. `path` is named in errors.
     ///
     /// # Errors
     /// When the text holds no points, or those of another version.
@@ -92,7 +95,34 @@ impl StudyFile {
     }
 }
 
+impl StudyFile {
+    /// The point with most tokens by GPU of those that serve 99% of the requests within their
+    /// limits, where limits were asked for; the first of equals.
+    #[must_use]
+    pub fn best_within_limits(&self) -> Option<&StudyPoint> {
+        let keeps = |point: &&StudyPoint| {
+            point.figure("goodput_share").is_some_and(|share| share >= KEPT_SHARE)
+        };
+        let rate = |point: &StudyPoint| point.figure(RATE).unwrap_or(0.0);
+        self.points.iter().rev().filter(keeps).max_by(|a, b| rate(a).total_cmp(&rate(b)))
+    }
+
+    /// Whether limits were asked for.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.points.iter().any(|point| point.figure("goodput_share").is_some())
+    }
+}
+
 impl StudyPoint {
+    /// What tells it from the others, in short.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let parts = [&self.series, &self.load].map(String::as_str);
+        let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() { format!("point {}", self.point) } else { parts.join(", ") }
+    }
+
     /// Time between tokens, ms, and tokens of answers per second and GPU, where it has both.
     pub(crate) fn place(&self) -> Option<(f64, f64)> {
         let time = self.figure(TIME).filter(|&time| time > 0.0)?;
@@ -114,11 +144,23 @@ mod tests {
     #[test]
     fn what_was_written_is_read_again() {
         let text = serde_json::to_vec(&study(3, 4)).unwrap();
-        assert_eq!(StudyFile::read(&text, "points.json").unwrap(), study(3, 4));
+        assert_eq!(StudyFile::read(&text, "study.json").unwrap(), study(3, 4));
         let newer = StudyFile { version: 2, ..study(1, 1) };
         let text = serde_json::to_vec(&newer).unwrap();
-        let error = StudyFile::read(&text, "points.json").unwrap_err().to_string();
-        assert_eq!(error, "points.json: key `version`: 2; expected 1");
+        let error = StudyFile::read(&text, "study.json").unwrap_err().to_string();
+        assert_eq!(error, "study.json: key `version`: 2; expected 1");
+    }
+
+    /// Point 1 makes more for a GPU than point 0 and point 2 more than both, but too slowly.
+    #[test]
+    fn the_best_within_limits_is_not_the_best_of_all() {
+        let mut file = study(1, 4);
+        assert!(!file.has_limits() && file.best_within_limits().is_none());
+        for (point, share) in file.points.iter_mut().zip([1.0, 0.99, 0.98]) {
+            point.figures.insert("goodput_share".to_owned(), Some(share));
+        }
+        assert_eq!(file.best_within_limits().map(|point| point.point), Some(1));
+        assert!(file.has_limits());
     }
 
     /// A point on the frontier is beaten by none, and every other one by one that is on it.

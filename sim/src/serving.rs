@@ -25,6 +25,7 @@ pub mod steady;
 pub mod swarm;
 #[cfg(test)]
 mod tests;
+mod vary;
 
 pub use file::ServiceFile;
 pub use layout::Layout;

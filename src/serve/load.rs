@@ -157,8 +157,20 @@ pub(crate) fn seen_from(file: &ServiceFile, out: &Path) -> Result<ServiceFile> {
     Ok(file)
 }
 
+/// `file`, which was read in the folder `from`, with paths as seen from the folder `to`.
+pub(crate) fn moved(file: &ServiceFile, from: &Path, to: &Path) -> Result<ServiceFile> {
+    let mut file = file.clone();
+    // An empty path is no path, though it means a folder.
+    let to = Path::new(".").join(to);
+    each_path(&mut file, |name| Ok(files::relative(&from.join(name), &to)?.display().to_string()))?;
+    Ok(file)
+}
+
 /// Replaces every path that `file` holds.
-fn each_path(file: &mut ServiceFile, change: impl Fn(&str) -> Result<String>) -> Result<()> {
+pub(crate) fn each_path(
+    file: &mut ServiceFile,
+    change: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
     if file.model.ends_with(".json") {
         file.model = change(&file.model)?;
     }
@@ -313,7 +325,8 @@ pub(crate) fn calibration(path: &Path) -> Result<Calibration> {
     Ok(Calibration::read(&text, &shown)?)
 }
 
-fn requests_of(file: &mut LoadFile, seed: Seed) -> Result<Load> {
+/// What clients ask; paths of `file` are as seen from here.
+pub(crate) fn requests_of(file: &mut LoadFile, seed: Seed) -> Result<Load> {
     let recorded = match file.trace.clone() {
         Some(path) => {
             let trace = requests::read("auto", &[Path::new(&path).to_owned()])?;

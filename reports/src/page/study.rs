@@ -8,7 +8,7 @@ use crate::StudyFile;
 use crate::draw::digits;
 use crate::study_file::{RATE, StudyPoint, TIME};
 
-/// Points beyond this stand in `points.csv` only: a browser must be able to open the page.
+/// Points beyond this stand in `study.csv` only: a browser must be able to open the page.
 const ROWS_MAX: usize = 2_000;
 
 /// What the table shows of every point: heading, name of the figure, and how it is said.
@@ -59,20 +59,27 @@ pub(super) fn summary(file: &StudyFile) -> String {
         if let Some((point, (time, rate))) = best {
             text += &format!(
                 " {what}: <strong>{}</strong>, {} ms a token and {} tokens/s a GPU.",
-                escape(&named(point)),
+                escape(&point.name()),
                 digits::significant(time),
                 digits::significant(rate)
             );
         }
     }
-    text
+    text + &within_limits(file)
 }
 
-/// Series and load of a point.
-fn named(point: &StudyPoint) -> String {
-    let parts = [&point.series, &point.load].map(String::as_str);
-    let parts: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-    if parts.is_empty() { format!("point {}", point.point) } else { parts.join(", ") }
+/// The sentence about the best point that keeps its limits.
+fn within_limits(file: &StudyFile) -> String {
+    let Some(best) = file.best_within_limits() else {
+        let none = " No point serves 99% of the requests within their limits.";
+        return if file.has_limits() { none.to_owned() } else { String::new() };
+    };
+    format!(
+        " Most for a GPU with 99% of the requests within their limits: <strong>{}</strong>, {} \
+         tokens/s a GPU.",
+        escape(&best.name()),
+        digits::significant(best.figure(RATE).unwrap_or(0.0))
+    )
 }
 
 /// The point of the frontier with the most of something.
@@ -106,7 +113,7 @@ pub(super) fn tables(file: &StudyFile) -> String {
     html += &table(file, &all);
     if all.len() < file.points.len() {
         html += &format!(
-            "<p class=\"absent\">Shown are the first {} of {} points; all are in points.csv.</p>\n",
+            "<p class=\"absent\">Shown are the first {} of {} points; all are in study.csv.</p>\n",
             digits::count(all.len() as u64),
             digits::count(file.points.len() as u64)
         );
@@ -119,7 +126,8 @@ fn table(file: &StudyFile, points: &[&StudyPoint]) -> String {
     let has = |name: &str| file.points.iter().any(|point| point.figure(name).is_some());
     let columns: Vec<&Column> = COLUMNS.iter().filter(|(_, name, _)| has(name)).collect();
     let mut html = "<div class=\"scroll\" tabindex=\"0\">\n<table class=\"wide-table\">\n\
-                    <thead><tr><th scope=\"col\">point</th>"
+                    <thead><tr>\
+                    <th scope=\"col\" style=\"text-align:left;padding-left:0\">point</th>"
         .to_owned();
     for key in &file.keys {
         // Keys may be broken where they have dots.

@@ -160,7 +160,7 @@ pub(crate) struct FullLimits {
 
 impl FullLimits {
     /// With `limits` where they say anything.
-    fn replaced(self, limits: Limits) -> Result<Self> {
+    pub(super) fn replaced(self, limits: Limits) -> Result<Self> {
         let full = Self {
             step_tokens_max: limits.step_tokens_max.unwrap_or(self.step_tokens_max),
             sequences_max: limits.sequences_max.unwrap_or(self.sequences_max),
@@ -231,33 +231,6 @@ impl Service {
                 && PREFIX_BLOCK_TOKENS.is_multiple_of(engine.kv_block_tokens.value),
             seed: setting.seed,
         })
-    }
-
-    /// The same service under another load.
-    ///
-    /// # Errors
-    /// [`Error::Scenario`] names a request that cannot be served.
-    pub fn under(&self, load: Load) -> Result<Self> {
-        check_requests(&self.pools, &load, self.block_tokens)?;
-        Ok(Self { load, ..self.clone() })
-    }
-
-    /// The same service under other limits, and another load.
-    ///
-    /// # Errors
-    /// [`Error::Scenario`] names a limit of 0 or a request that cannot be served.
-    pub fn limited(&self, limits: Limits, load: Load) -> Result<Self> {
-        let mut service = self.clone();
-        for pool in &mut service.pools {
-            pool.limits = pool.limits.replaced(limits)?;
-        }
-        service.under(load)
-    }
-
-    /// The same service with other factors.
-    #[must_use]
-    pub fn with_factors(&self, factors: Factors) -> Self {
-        Self { factors, ..self.clone() }
     }
 
     /// GPUs of all replicas.
@@ -390,7 +363,7 @@ fn check_speculation(speculation: Speculation) -> Result<()> {
 }
 
 /// Every request must fit into the cache of a rank by itself, or it would wait for ever.
-fn check_requests(pools: &[Pool], load: &Load, block_tokens: u32) -> Result<()> {
+pub(super) fn check_requests(pools: &[Pool], load: &Load, block_tokens: u32) -> Result<()> {
     let check = |number: usize, input: u32, output: u32| {
         for pool in pools {
             let extra = u64::from(pool.memory.kv_tokens_per_request);

@@ -3,6 +3,7 @@
 use moecast_profiles::units::{Nanos, SimTime};
 use serde::Serialize;
 
+use crate::error::{Error, Result};
 use crate::header::InputDigest;
 
 /// Tokens of a prompt that one prefix hash stands for, as Mooncake recorded them.
@@ -113,6 +114,42 @@ impl RequestTrace {
         self.arrivals.last().map_or(Nanos(0), |last| last.since(SimTime(0)))
     }
 
+    /// Requests per second between the first arrival and the last; none where all arrive at once.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a mean over far fewer than 2^53 requests")]
+    pub fn rate(&self) -> Option<f64> {
+        let seconds = self.duration().0 as f64 / 1e9;
+        (seconds > 0.0).then(|| (self.count() - 1) as f64 / seconds)
+    }
+
+    /// The same requests at another rate: times between arrivals become `factor` times as long,
+    /// rounded to nanoseconds.
+    ///
+    /// # Errors
+    /// When `factor` is not above 0, or the requests would take more than 292 years.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "arrivals stay below 2^63; microseconds of a year are exact"
+    )]
+    pub fn stretched(&self, factor: f64) -> Result<Self> {
+        let longest = self.duration().0 as f64 * factor;
+        if !(factor > 0.0 && longest < 9.2e18) {
+            let found = format!("arrivals {factor} times as far apart");
+            let expected = "a factor above 0, and at most 292 years in all";
+            return Err(Error::invalid(&self.header.source, "arrivals", found, expected));
+        }
+        let at = |time: &SimTime| SimTime((time.0 as f64 * factor).round() as u64);
+        let arrivals = self.arrivals.iter().map(at).collect();
+        let mut stretched = Self { arrivals, ..self.clone() };
+        stretched
+            .header
+            .remarks
+            .push(format!("times between arrivals were multiplied by {factor}"));
+        Ok(stretched)
+    }
+
     /// Prefix blocks of all requests, repeated ones included.
     #[must_use]
     pub fn block_count(&self) -> usize {
@@ -129,5 +166,43 @@ impl RequestTrace {
         let Some(&end) = self.prefix_ends.get(index) else { return &[] };
         let start = index.checked_sub(1).map_or(0, |before| self.prefix_ends[before]);
         &self.blocks[start..end]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::requests::builder::{Arrival, RequestTraceBuilder};
+
+    fn trace(stamps: &[i128]) -> RequestTrace {
+        let mut builder = RequestTraceBuilder::new(RequestHeader::new("toy", true));
+        for &stamp in stamps {
+            let arrival = Arrival { stamp, input_tokens: 3, output_tokens: 2, prefix_hashes: &[7] };
+            builder.push(arrival).unwrap();
+        }
+        builder.finish().unwrap()
+    }
+
+    /// Two requests in the two seconds after the first: at half the gaps, twice the rate.
+    #[test]
+    fn a_stretched_trace_has_its_requests_at_another_rate() {
+        let trace = trace(&[5, 1_000_000_005, 2_000_000_005]);
+        assert_eq!(trace.rate(), Some(1.0));
+        let twice = trace.stretched(0.5).unwrap();
+        assert_eq!(twice.rate(), Some(2.0));
+        assert_eq!(twice.get(1).arrival, SimTime(500_000_000));
+        assert_eq!(twice.get(1).prefix, trace.get(1).prefix);
+        assert_eq!(twice.stretched(2.0).unwrap().arrivals(), trace.arrivals());
+    }
+
+    #[test]
+    fn no_rate_and_no_factor_that_has_no_meaning() {
+        let same = trace(&[1, 1]);
+        assert_eq!(same.rate(), None);
+        assert!(same.stretched(1e300).is_ok(), "0 stays 0");
+        for factor in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(same.stretched(factor).is_err(), "{factor}");
+        }
+        assert!(trace(&[0, 1_000_000_000]).stretched(1e10).is_err());
     }
 }

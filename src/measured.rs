@@ -78,7 +78,14 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
         "fp8" | "fp8_block" => DataType::Fp8,
         "bfloat16" => DataType::Bf16,
         "w4a16_mxfp4" | "w4a8_mxfp4_mxfp8" | "mxfp4" => DataType::Mxfp4,
-        other => anyhow::bail!("expert weights in {other}: expected bf16, fp8 or mxfp4"),
+        "int4" | "int4_wo" => DataType::Int4,
+        other => anyhow::bail!("expert weights in {other}: expected bf16, fp8, mxfp4 or int4"),
+    };
+    model.dense_type = match (run.precision.as_str(), model.expert_type) {
+        // Checkpoints with 4-bit experts leave everything else as it was.
+        (_, DataType::Mxfp4 | DataType::Int4) | ("bf16" | "bfloat16", _) => DataType::Bf16,
+        ("fp8", _) => DataType::Fp8,
+        _ => model.dense_type,
     };
     let narrow = |ranks: u32| u16::try_from(ranks).context("at most 65535 ranks");
     let layout = Layout {

@@ -77,7 +77,7 @@ impl Device {
     pub fn flops(&self, data_type: DataType) -> Flops {
         match data_type {
             DataType::Fp8 => self.flops_fp8.value,
-            DataType::Bf16 | DataType::Mxfp4 => self.flops_bf16.value,
+            DataType::Bf16 | DataType::Mxfp4 | DataType::Int4 => self.flops_bf16.value,
         }
     }
 

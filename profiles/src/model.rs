@@ -22,6 +22,8 @@ pub enum DataType {
     Fp8,
     /// 4-bit microscaling float: 4 bits a value and one 8-bit scale per 32 values.
     Mxfp4,
+    /// 4-bit integers, with one 16-bit scale per 32 values.
+    Int4,
 }
 
 impl DataType {
@@ -32,6 +34,7 @@ impl DataType {
             Self::Bf16 => values * 2,
             Self::Fp8 => values + values.div_ceil(128) * 4,
             Self::Mxfp4 => values.div_ceil(2) + values.div_ceil(32),
+            Self::Int4 => values.div_ceil(2) + values.div_ceil(32) * 2,
         })
     }
 }

@@ -157,7 +157,8 @@ impl Mean {
                 *row = (f64::from(*row) * scale).round() as u32;
             }
         }
-        let mut time = self.map.layer_time(self.cost.as_ref(), (u64::from(tokens), prefill), &rows, None);
+        let mut time =
+            self.map.layer_time(self.cost.as_ref(), (u64::from(tokens), prefill), &rows, None);
         if let (Some(models), Some(copies)) = (&self.exchange, &mut copies) {
             let model = &models[usize::from(!prefill)];
             let traffic = copies.traffic().scaled(scale);

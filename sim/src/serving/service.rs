@@ -289,9 +289,10 @@ impl Pool {
             return Err(Error::scenario("replicas", "0", "at least 1"));
         }
         // Experts that are divided like attention see all tokens.
-        let gathers = setting.exchange.as_ref().map_or([true; 2], |[prefill, decode]| {
-            [decode.gathers(), prefill.gathers()]
-        });
+        let gathers = setting
+            .exchange
+            .as_ref()
+            .map_or([true; 2], |[prefill, decode]| [decode.gathers(), prefill.gathers()]);
         let map = ExpertMap::new(model, &layout, setting.placement.as_ref(), gathers)?;
         let slots = u16::try_from(map.slots_per_rank()).unwrap_or(u16::MAX);
         let device = hardware.device();

@@ -25,6 +25,7 @@ fn names(data_type: DataType) -> &'static [&'static str] {
         DataType::Bf16 => &["bfloat16", "float16"],
         DataType::Fp8 => &["fp8_block", "fp8"],
         DataType::Mxfp4 => &["w4a16_mxfp4", "w4a8_mxfp4_mxfp8", "mxfp4"],
+        DataType::Int4 => &["int4_wo"],
     }
 }
 
@@ -98,7 +99,10 @@ impl<'a> Chooser<'a> {
     ) -> Option<Curve> {
         let shape = [n, k];
         // 4-bit weights are for experts; the other matrices of such models are 16-bit.
-        let types = if data_type == DataType::Mxfp4 { DataType::Bf16 } else { data_type };
+        let types = match data_type {
+            DataType::Mxfp4 | DataType::Int4 => DataType::Bf16,
+            wide => wide,
+        };
         let table = self.table(Family::Gemm, names(types), &shape);
         let curve =
             table.and_then(|table| self.profile.curve(Family::Gemm, &table.variant, &shape));

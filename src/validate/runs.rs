@@ -1,7 +1,7 @@
 //! Benchmark runs of a CSV file against their simulation, row by row.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use moecast_profiles::calibration::{
@@ -314,7 +314,7 @@ fn compare(name: &str, before: &Summary, now: &Summary, worse: &mut Vec<String>)
 }
 
 /// Predicted against measured times, by engine.
-fn draw(rows: &[Row<'_>], source: &str, path: &PathBuf) -> Result<()> {
+fn draw(rows: &[Row<'_>], source: &str, path: &Path) -> Result<()> {
     let points = |measured: fn(&Row<'_>) -> f64, predicted: fn(&Row<'_>) -> f64| {
         rows.iter()
             .map(|row| ScatterPoint {

@@ -1,4 +1,7 @@
 //! `moecast serve`: a service under load.
+//!
+//! A run is service.json, requests.csv and service.toml. `moecast report` has no page for it: the
+//! page of a service is that of a study, also of one with a single point.
 
 mod load;
 mod requests;
@@ -76,8 +79,12 @@ pub(crate) fn run(arguments: &cli::Serve, global: &Global, output: &Output) -> R
     }
     print(&made, &loaded, output)?;
     match &arguments.out {
-        Some(out) => output.line(&format!("run: {}", out.join("service.json").display())),
-        None => Ok(()),
+        Some(out) => output.line(&format!(
+            "run: {} (every request: {})",
+            out.join("service.json").display(),
+            out.join("requests.csv").display()
+        )),
+        None => output.note("nothing was written: --out FOLDER keeps the run and every request"),
     }
 }
 
@@ -240,41 +247,46 @@ fn print(made: &ServiceRun, loaded: &Loaded, output: &Output) -> Result<()> {
     }
     output.table(&times)?;
     output.note("")?;
-    output.table(&rates(summary))?;
+    output.table(&rates(made, slo(&loaded.file)? != Slo::default()))?;
     output.note("")?;
     output.remarks(&made.remarks)?;
     output.details(loaded.details.iter().cloned())
 }
 
-fn rates(summary: &ServingSummary) -> Table {
-    let mut table = Table::new(&["", ""]);
+/// What the service did as a whole; `limited` by an SLO or not.
+fn rates(made: &ServiceRun, limited: bool) -> Table {
+    let summary = &made.summary;
+    let mut table = Table::new(&["whole run", "figure"]);
     let share = |value: f64| format!("{:.1}%", value * 100.0);
-    let absent = || "-".to_owned();
     let busiest = summary.rank_utilisation.iter().flatten().copied().fold(0.0_f64, f64::max);
-    for (name, value) in [
+    let mut rows = vec![
         ("output tokens/s", format!("{:.0}", summary.output_tokens_per_second)),
         ("output tokens/s per GPU", format!("{:.1}", summary.output_tokens_per_second_per_gpu)),
         ("all tokens/s per GPU", format!("{:.1}", summary.total_tokens_per_second_per_gpu)),
         ("requests/s", format!("{:.3}", summary.requests_per_second)),
-        ("goodput, requests/s", format!("{:.3}", summary.goodput_requests_per_second)),
-        ("requests that kept the SLO", share(summary.goodput_share)),
-        ("running, mean and most", pair(summary.running_mean, summary.running_max)),
-        ("waiting, mean and most", pair(summary.waiting_mean, summary.waiting_max)),
+    ];
+    if limited {
+        let goodput = format!("{:.3}", summary.goodput_requests_per_second);
+        rows.push(("requests/s within the SLO", goodput));
+        rows.push(("requests within the SLO", share(summary.goodput_share)));
+    }
+    rows.extend([
+        ("running, mean", format!("{:.1}", summary.running_mean)),
+        ("running on a replica, most", format!("{:.0}", summary.running_max)),
+        ("waiting, mean", format!("{:.1}", summary.waiting_mean)),
+        ("waiting for a replica, most", format!("{:.0}", summary.waiting_max)),
         ("KV cache in use, mean", share(summary.kv_use_mean)),
+        ("KV cache in use, most", share(summary.kv_use_max)),
         ("preemptions", summary.preemptions.to_string()),
         ("busiest rank computes", share(busiest)),
         ("expert imbalance, max over mean", format!("{:.3}", summary.imbalance_mean)),
         ("power per GPU, W", format!("{:.0}", summary.power_w_per_gpu_mean)),
-        (
-            "cost per million output tokens",
-            summary.cost_per_million_output_tokens.map_or_else(absent, |cost| format!("{cost:.3}")),
-        ),
-    ] {
+    ]);
+    if let Some(cost) = summary.cost_per_million_output_tokens {
+        rows.push(("cost per million output tokens", format!("{cost:.3}")));
+    }
+    for (name, value) in rows {
         table.row([name.to_owned(), value]);
     }
     table
-}
-
-fn pair(mean: f64, most: f64) -> String {
-    format!("{mean:.1}, {most:.0}")
 }

@@ -7,6 +7,9 @@ use serde::Serialize;
 
 /// A KV cache that is fuller than this is full: blocks are kept free for what comes next.
 const KV_FULL: f64 = 0.95;
+/// Reasons that a figure of the verdict shows.
+pub(super) const KV_IS_FULL: &str = "the KV cache is full";
+pub(super) const REQUESTS_QUEUE: &str = "requests queue";
 /// Parts of the time of arrivals whose queues are told apart.
 const PARTS: usize = 4;
 
@@ -204,8 +207,8 @@ fn breaks(missed: Missed, summary: &ServingSummary, wait: Wait) -> Option<Break>
         || (summary.kv_use_max > KV_FULL && summary.waiting_mean > summary.running_mean * 0.01);
     let waits = limit != "TPOT" && wait.mean_ms > mean / 2.0;
     let because = match (limit, is_full, waits) {
-        (_, true, _) => "the KV cache is full",
-        (_, _, true) => "requests queue",
+        (_, true, _) => KV_IS_FULL,
+        (_, _, true) => REQUESTS_QUEUE,
         _ if wait.is_idle && missed > 0.5 => "an idle replica is too slow",
         ("TTFT", ..) => "prompts take too long",
         _ => "passes take too long",

@@ -1,8 +1,9 @@
-//! The answer in the terminal.
+//! The answer in the terminal, in lines of 100 characters where two limits and the layout of one
+//! pool are shown; `--json` says more.
 
 use anyhow::Result;
 
-use super::judge::Verdict;
+use super::judge::{self, Break, Verdict};
 use super::row::Row;
 use super::{Answer, Limits};
 use crate::output::{Output, Table};
@@ -12,7 +13,7 @@ pub(super) fn print(answer: &Answer, output: &Output) -> Result<()> {
     let Answer { model, engine, .. } = answer;
     let asked = match answer.rate {
         Some(rate) => format!("fewest replicas for {} requests/s", figure(rate)),
-        None => "largest rate of the given replicas".to_owned(),
+        None => "largest rate (requests/s) of the given replicas".to_owned(),
     };
     output.note(&format!("{model} under {engine}, {asked}"))?;
     output.note(&format!("{}\n", said(&answer.slo, answer.goodput)))?;
@@ -53,7 +54,8 @@ fn said(slo: &Limits, goodput: f64) -> String {
     .into_iter()
     .flatten()
     .collect();
-    format!("{}% of the requests within {}", figure(goodput * 100.0), limits.join(" and "))
+    let limits = limits.join(" and ");
+    format!("{}% of the requests within {limits}; times in ms", figure(goodput * 100.0))
 }
 
 /// A number with no more digits than it needs, four at most.
@@ -73,28 +75,21 @@ fn replicas(verdict: &Verdict) -> String {
 }
 
 fn start(answer: &Answer, row: &Row, verdict: &Verdict) -> Vec<String> {
-    let mut cells = vec![row.gpu.clone(), row.layout.join(" + "), replicas(verdict)];
-    if answer.rate.is_none() {
-        cells.push(figure(verdict.rate));
-    }
-    cells
+    let asked = if answer.rate.is_some() { replicas(verdict) } else { figure(verdict.rate) };
+    vec![row.gpu.clone(), row.layout.join(" + "), asked]
 }
 
 fn headings(answer: &Answer) -> Vec<&'static str> {
-    let mut headings = vec!["GPU", "layout", "replicas"];
-    if answer.rate.is_none() {
-        headings.push("requests/s");
-    }
-    headings
+    vec!["GPU", "layout", if answer.rate.is_some() { "replicas" } else { "rate" }]
 }
 
 /// What a verdict says of times: heading, whether its limit was asked for, time.
 type Time = (&'static str, fn(&Limits) -> bool, fn(&Verdict) -> f64);
 
 const TIMES: [Time; 3] = [
-    ("TTFT p99, ms", |slo| slo.ttft_ms.is_some(), |it| it.ttft_ms_p99),
-    ("TPOT p99, ms", |slo| slo.tpot_ms.is_some(), |it| it.tpot_ms_p99),
-    ("end to end p99, ms", |slo| slo.end_to_end_ms.is_some(), |it| it.end_to_end_ms_p99),
+    ("TTFT p99", |slo| slo.ttft_ms.is_some(), |it| it.ttft_ms_p99),
+    ("TPOT p99", |slo| slo.tpot_ms.is_some(), |it| it.tpot_ms_p99),
+    ("end to end p99", |slo| slo.end_to_end_ms.is_some(), |it| it.end_to_end_ms_p99),
 ];
 
 fn holding(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
@@ -103,9 +98,10 @@ fn holding(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
     let mut headings = headings(answer);
     headings.extend(["GPUs", "kept"]);
     headings.extend(times.iter().map(|(heading, ..)| *heading));
-    headings.extend(["KV, most", "tokens/s/GPU"]);
+    headings.extend(["KV max", "tokens/s/GPU"]);
     if priced {
-        headings.extend(["cost/hour", "cost/million"]);
+        // Of output tokens; GPUs times price is easily said.
+        headings.push("cost/1M");
     }
     let mut table = Table::new(&headings);
     for (row, held) in rows {
@@ -115,11 +111,8 @@ fn holding(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
         let rate = held.rate * held.output_tokens_per_request / f64::from(held.gpus);
         cells.extend([percent(held.kv_use_max), format!("{rate:.1}")]);
         if priced {
-            let said = |cost: Option<f64>, digits: usize| {
-                cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.digits$}"))
-            };
-            cells.push(said(row.cost_per_hour, 2));
-            cells.push(said(row.cost_per_million_output_tokens, 3));
+            let cost = row.cost_per_million_output_tokens;
+            cells.push(cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.3}")));
         }
         table.row(cells);
     }
@@ -131,24 +124,32 @@ fn breaking(answer: &Answer, rows: &[(&Row, &Verdict)]) -> Table {
     let mut headings = headings(answer);
     headings.push("kept");
     headings.extend(times.iter().map(|(heading, ..)| *heading));
-    headings.extend(["KV, most", "queue grows, ms/s", "breaks first", "because"]);
+    headings.extend(["breaks", "because"]);
     let mut table = Table::new(&headings);
     for (row, verdict) in rows {
         let mut cells = start(answer, row, verdict);
         cells.push(percent(verdict.goodput));
         cells.extend(times.iter().map(|(.., time)| format!("{:.1}", time(verdict))));
-        cells.push(percent(verdict.kv_use_max));
-        // A queue that shrinks by nothing is one that does not grow.
-        let growth = (verdict.queue_growth_ms_per_second * 10.0).round() / 10.0 + 0.0;
-        cells.push(format!("{growth:.1}"));
-        let (limit, because) = verdict.breaks_first.as_ref().map_or_else(
-            || ("-".to_owned(), "-".to_owned()),
-            |it| (format!("{} ({})", it.limit, percent(it.missed)), it.because.to_owned()),
-        );
+        let (limit, because) = match &verdict.breaks_first {
+            Some(first) => (first.limit.to_owned(), reason(first, verdict)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
         cells.extend([limit, because]);
         table.row(cells);
     }
     table
+}
+
+/// Why a limit is missed, with the figure that shows it.
+fn reason(first: &Break, verdict: &Verdict) -> String {
+    let because = first.because;
+    match because {
+        judge::KV_IS_FULL => format!("{because} ({})", percent(verdict.kv_use_max)),
+        judge::REQUESTS_QUEUE if verdict.queue_growth_ms_per_second >= 0.1 => {
+            format!("{because} (+{:.1} ms/s)", verdict.queue_growth_ms_per_second)
+        }
+        _ => because.to_owned(),
+    }
 }
 
 /// Why a row has no answer, or only half of one.

@@ -10,12 +10,12 @@ pub(crate) fn run(arguments: &Show, output: &Output) -> Result<()> {
     let file = facts::profile(&arguments.profile)?;
     let profile = file.profile.as_ref();
     if output.wants_json() {
-        output.json(&super::facts(&profile))?;
+        output.json(&super::facts(profile))?;
         return Ok(());
     }
     let by = &profile.provenance;
     output.note(&format!("{} {} on {}, from {}\n", by.engine, by.version, by.system, by.source))?;
-    output.table(&super::summary(&profile))?;
+    output.table(&super::summary(profile))?;
     output.note(
         "\nheld out: median error on 30% of the measured points, which fit and table did not see\
          \nunseen shape: on whole models (or matrix shapes) left out; form alone: without table",

@@ -127,7 +127,7 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
     })?;
     for memory in service.memory() {
         remarks.push(format!(
-            "{} of weights on every GPU leave room for {} tokens of context a data-parallel rank",
+            "{} of weights on every GPU leave a data-parallel rank room for {} tokens of context",
             memory.weights, memory.kv_tokens
         ));
     }

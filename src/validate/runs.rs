@@ -204,7 +204,11 @@ fn cells(name: &str, summary: &Summary) -> Vec<String> {
     let Summary { tpot, ttft } = summary;
     let mut cells = vec![name.to_owned(), tpot.count.to_string()];
     for errors in [tpot, ttft] {
-        cells.extend([errors.median_ape, errors.p90_ape, errors.within_20].map(percent));
+        let shares = [errors.median_ape, errors.p90_ape, errors.within_20];
+        cells.extend(shares.map(|share| match errors.count {
+            0 => "-".to_owned(),
+            _ => percent(share),
+        }));
     }
     cells
 }

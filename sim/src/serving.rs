@@ -21,6 +21,7 @@ pub mod router;
 mod sequence;
 pub mod service;
 mod simulate;
+mod sparse;
 pub mod steady;
 pub mod swarm;
 #[cfg(test)]

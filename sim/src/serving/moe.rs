@@ -63,6 +63,7 @@ pub(crate) struct ExpertMap {
     layers: usize,
     slots: usize,
     slots_per_rank: usize,
+    rank_of_slot: Vec<u16>,
     /// Whether ranks look at all tokens or get those that picked their experts: in passes that only
     /// generate and in those that read prompts.
     gathers: [bool; 2],
@@ -103,6 +104,7 @@ impl ExpertMap {
             layers,
             slots,
             slots_per_rank,
+            rank_of_slot: (0..slots).map(|slot| (slot / slots_per_rank) as u16).collect(),
             gathers,
             holders,
             replicas: Vec::new(),
@@ -176,6 +178,51 @@ impl ExpertMap {
         }
     }
 
+    /// The share of every slot of `expert` in its `load`, as [`Self::deal`] deals it; slots without
+    /// rows are left out.
+    pub(crate) fn deal_one(
+        &self,
+        layer: usize,
+        expert: u16,
+        load: u32,
+        mut put: impl FnMut(usize, u32),
+    ) {
+        let (start, copies) = self.replicas[layer][usize::from(expert)];
+        let slots = &self.flat[start as usize..start as usize + usize::from(copies)];
+        let copies = u32::from(copies);
+        for (place, slot) in (0..copies).zip(slots) {
+            let rows = load / copies + u32::from(place < load % copies);
+            if rows > 0 {
+                put(usize::from(*slot), rows);
+            }
+        }
+    }
+
+    /// Ranks that hold slots.
+    pub(crate) fn ranks(&self) -> usize {
+        self.slots.div_ceil(self.slots_per_rank)
+    }
+
+    /// The expert-parallel rank of `slot`.
+    pub(crate) fn rank_index(&self, slot: usize) -> usize {
+        usize::from(self.rank_of_slot[slot])
+    }
+
+    /// The part of `rows` `[P]` that is on `rank`.
+    pub(crate) fn slots_of<'a>(&self, rank: usize, rows: &'a [u32]) -> &'a [u32] {
+        let start = rank * self.slots_per_rank;
+        &rows[start..self.slots.min(start + self.slots_per_rank)]
+    }
+
+    /// Tokens that a rank looks at which gets `rows`, of a batch of `tokens` with or without
+    /// prompts. Rows that come alone cost their picks, not those of all ranks' tokens.
+    pub(crate) fn seen(&self, tokens: u64, rows: u64, prefill: bool) -> u64 {
+        match self.gathers[usize::from(prefill)] {
+            true => tokens,
+            false => rows.div_ceil(u64::from(self.top_k)).min(tokens),
+        }
+    }
+
     /// One layer whose slots compute `rows`, of a batch of `tokens` with or without prompts; adds
     /// the time of every rank to `busy`.
     pub(crate) fn layer_time(
@@ -189,12 +236,7 @@ impl ExpertMap {
         let mut ranks = 0_u32;
         for (rank, slots) in rows.chunks(self.slots_per_rank).enumerate() {
             let load: u64 = slots.iter().map(|rows| u64::from(*rows)).sum();
-            // Rows that come alone cost their picks, not those of all ranks' tokens.
-            let seen = match self.gathers[usize::from(prefill)] {
-                true => tokens,
-                false => load.div_ceil(u64::from(self.top_k)).min(tokens),
-            };
-            let time = cost.experts(seen, slots).0 as f64;
+            let time = cost.experts(self.seen(tokens, load, prefill), slots).0 as f64;
             slowest = slowest.max(time);
             sum += time;
             most = most.max(load);

@@ -6,19 +6,25 @@
 //! not tokens. A request that is longer than its recording reads it again from the start of the
 //! phase. Cost of a generated token: one addition a pick.
 
+mod picks;
+
 use std::ops::Range;
 
 use moecast_profiles::cost::CostModel;
 use moecast_profiles::seed::Generator;
-use moecast_traces::{NO_EXPERT, Phase, RoutingTrace};
+use moecast_traces::{Phase, RoutingTrace};
 use rand::RngExt;
 use rayon::prelude::*;
 
+use self::picks::Picks;
 use super::moe::{ExpertMap, MoeTime};
+use super::sparse::Sparse;
 use crate::error::{Error, Result};
 
 /// Memory of the sums of all requests.
 const SUMS_BYTES_MAX: usize = 128 << 20;
+/// Passes with at most this share of picks for experts are counted pick by pick: 1 in so many.
+const SPARSE: usize = 2;
 /// Chunks of layers that are counted apart.
 const CHUNKS: usize = 4;
 /// Picks of a pass from which threads are worth waking.
@@ -27,8 +33,6 @@ const SPLIT_PICKS_MIN: usize = 16_384;
 const AWAY: u32 = u32::MAX;
 /// Rows between two sums, at least.
 const STRIDE_MIN: usize = 32;
-/// Counters of a layer whose experts 8 bits can name.
-const NARROW: usize = 1 << 8;
 
 /// A recording, request by request.
 pub(crate) struct Library {
@@ -42,13 +46,6 @@ pub(crate) struct Library {
     stride: usize,
     /// Sums before every `stride`-th row of a prompt, `[.., M x E]`.
     sums: Vec<u32>,
-}
-
-/// Experts, `[T][M x k]`; rows of a request stand together, in the order of positions.
-enum Picks {
-    /// In layers of [`NARROW`] counters, so that every pick has one.
-    Narrow(Vec<u8>),
-    Wide(Vec<u16>),
 }
 
 /// Rows of one recorded request.
@@ -102,6 +99,7 @@ pub(crate) struct Tally {
     /// Time that every expert-parallel rank computed in the last times.
     pub(crate) busy: Vec<f64>,
     times: [MoeTime; 2],
+    sparse: Sparse,
 }
 
 /// Tokens of one simulated request in a pass.
@@ -143,10 +141,7 @@ impl Library {
             start = end;
         }
         let picks = Picks::new(&order, columns.experts.as_ref(), width, experts);
-        let counters = match picks {
-            Picks::Narrow(_) => NARROW,
-            Picks::Wide(_) => experts + 1,
-        };
+        let counters = picks.counters(experts);
         let (stride, sums) = (0, Vec::new());
         let mut library = Self { layers, experts, top_k, counters, picks, requests, stride, sums };
         library.sum_up();
@@ -235,14 +230,21 @@ impl Library {
                 rows: Vec::new(),
                 busy: vec![0.0; ranks],
                 times: [MoeTime::default(); 2],
+                sparse: Sparse::new(),
             }
         };
         (0..self.layers).step_by(chunk).map(tally).collect()
     }
 
     fn tally(&self, map: &ExpertMap, cost: &dyn CostModel, told: &Told, tally: &mut Tally) {
-        let Tally { layers, decode, all, rows, busy, times } = tally;
+        let Tally { layers, decode, all, rows, busy, times, sparse } = tally;
         *times = [MoeTime::default(); 2];
+        let picks = told.tokens[0] as usize * self.top_k;
+        if told.prompts.is_empty() && picks * SPARSE <= self.experts {
+            busy.fill(0.0);
+            times[0] = self.sparse_time(map, cost, told, (layers, decode), sparse, busy);
+            return;
+        }
         for tokens in &told.decode {
             self.add_generated(*tokens, layers, decode);
         }
@@ -261,6 +263,43 @@ impl Library {
             all.fill(0);
         }
         decode.fill(0);
+    }
+
+    /// A small pass that only generates: the same answer as [`Self::time`], pick by pick.
+    fn sparse_time(
+        &self,
+        map: &ExpertMap,
+        cost: &dyn CostModel,
+        told: &Told,
+        (layers, counts): (&Range<usize>, &mut [u32]),
+        sparse: &mut Sparse,
+        busy: &mut [f64],
+    ) -> MoeTime {
+        let mut sum = MoeTime::default();
+        for (layer, counts) in layers.clone().zip(counts.chunks_exact_mut(self.counters)) {
+            for tokens in &told.decode {
+                let rows = &self.requests[tokens.borrowed as usize].generated;
+                for number in 0..tokens.count {
+                    let row = rows.start + (tokens.first + number) as usize % rows.len();
+                    let first = row * self.width() + layer * self.top_k;
+                    for pick in first..first + self.top_k {
+                        self.touch(self.picks.at(pick), counts, &mut sparse.touched);
+                    }
+                }
+            }
+            sum.add(&sparse.layer_time(map, cost, told.tokens[0], (layer, counts), busy));
+        }
+        sum
+    }
+
+    fn touch(&self, expert: u16, counts: &mut [u32], touched: &mut Vec<u16>) {
+        if usize::from(expert) < self.experts {
+            let count = &mut counts[usize::from(expert)];
+            if *count == 0 {
+                touched.push(expert);
+            }
+            *count += 1;
+        }
     }
 
     /// Adds generated tokens.
@@ -320,27 +359,7 @@ impl Library {
     fn add_row(&self, row: usize, layers: &Range<usize>, counts: &mut [u32], times: u32) {
         let start = row * self.width();
         let picks = start + layers.start * self.top_k..start + layers.end * self.top_k;
-        match &self.picks {
-            Picks::Narrow(experts) => {
-                let (counts, _) = counts.as_chunks_mut::<NARROW>();
-                let layers = experts[picks].chunks_exact(self.top_k);
-                for (counts, picks) in counts.iter_mut().zip(layers) {
-                    for pick in picks {
-                        let count = &mut counts[usize::from(*pick)];
-                        *count = count.wrapping_add(times);
-                    }
-                }
-            }
-            Picks::Wide(experts) => {
-                let layers = experts[picks].chunks_exact(self.top_k);
-                for (counts, picks) in counts.chunks_exact_mut(self.counters).zip(layers) {
-                    for pick in picks {
-                        let count = &mut counts[usize::from(*pick)];
-                        *count = count.wrapping_add(times);
-                    }
-                }
-            }
-        }
+        self.picks.add(picks, self.top_k, self.counters, counts, times);
     }
 
     /// A pass of `tokens` tokens, with or without prompts, in some layers with their counts, and
@@ -362,18 +381,6 @@ impl Library {
             sum.add(&map.layer_time(cost, tokens, rows, Some(&mut *busy)));
         }
         sum
-    }
-}
-
-impl Picks {
-    /// The rows of `experts` in `order`, `width` picks each.
-    fn new(order: &[usize], experts: &[u16], width: usize, of: usize) -> Self {
-        let rows = || order.iter().flat_map(|row| &experts[row * width..(row + 1) * width]);
-        // The last counter is for picks that were skipped.
-        if of < NARROW || (of == NARROW && !experts.contains(&NO_EXPERT)) {
-            return Self::Narrow(rows().map(|pick| (*pick).min(NARROW as u16 - 1) as u8).collect());
-        }
-        Self::Wide(rows().map(|pick| (*pick).min(of as u16)).collect())
     }
 }
 

@@ -1,0 +1,74 @@
+//! Experts that recorded tokens chose, in as few bytes as they fit in.
+
+use std::ops::Range;
+
+use moecast_traces::NO_EXPERT;
+
+/// Counters of a layer whose experts 8 bits can name.
+const NARROW: usize = 1 << 8;
+
+/// Experts, `[T][M x k]`; rows of a request stand together, in the order of positions.
+pub(super) enum Picks {
+    /// In layers of [`NARROW`] counters, so that every pick has one.
+    Narrow(Vec<u8>),
+    Wide(Vec<u16>),
+}
+
+impl Picks {
+    /// Counters of a layer of `experts`: one for each, and one for picks that were skipped.
+    pub(super) fn counters(&self, experts: usize) -> usize {
+        match self {
+            Self::Narrow(_) => NARROW,
+            Self::Wide(_) => experts + 1,
+        }
+    }
+
+    /// Adds the picks at `places`, `top_k` a layer, to the `counters` of each, so many `times`.
+    pub(super) fn add(
+        &self,
+        places: Range<usize>,
+        top_k: usize,
+        counters: usize,
+        counts: &mut [u32],
+        times: u32,
+    ) {
+        match self {
+            Self::Narrow(experts) => {
+                let (counts, _) = counts.as_chunks_mut::<NARROW>();
+                let layers = experts[places].chunks_exact(top_k);
+                for (counts, picks) in counts.iter_mut().zip(layers) {
+                    for pick in picks {
+                        let count = &mut counts[usize::from(*pick)];
+                        *count = count.wrapping_add(times);
+                    }
+                }
+            }
+            Self::Wide(experts) => {
+                let layers = experts[places].chunks_exact(top_k);
+                for (counts, picks) in counts.chunks_exact_mut(counters).zip(layers) {
+                    for pick in picks {
+                        let count = &mut counts[usize::from(*pick)];
+                        *count = count.wrapping_add(times);
+                    }
+                }
+            }
+        }
+    }
+
+    pub(super) fn at(&self, place: usize) -> u16 {
+        match self {
+            Self::Narrow(experts) => u16::from(experts[place]),
+            Self::Wide(experts) => experts[place],
+        }
+    }
+
+    /// The rows of `experts` in `order`, `width` picks each.
+    pub(super) fn new(order: &[usize], experts: &[u16], width: usize, of: usize) -> Self {
+        let rows = || order.iter().flat_map(|row| &experts[row * width..(row + 1) * width]);
+        // The last counter is for picks that were skipped.
+        if of < NARROW || (of == NARROW && !experts.contains(&NO_EXPERT)) {
+            return Self::Narrow(rows().map(|pick| (*pick).min(NARROW as u16 - 1) as u8).collect());
+        }
+        Self::Wide(rows().map(|pick| (*pick).min(of as u16)).collect())
+    }
+}

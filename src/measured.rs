@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use moecast_profiles::calibration::{Factors, Key, MeasuredRun, Predicted};
+use moecast_profiles::calibration::{Factors, MeasuredRun, Predicted};
 use moecast_profiles::model::DataType;
 use moecast_profiles::seed::Seed;
 use moecast_profiles::units::{Nanos, SimTime};
@@ -22,17 +22,6 @@ const REQUESTS_PER_CLIENT: u32 = 10;
 
 /// What calibration records call the kernel tables that ship with moecast.
 pub(crate) const SHIPPED: &str = "shipped";
-
-/// The record that a run belongs to.
-pub(crate) fn calibration_key(run: &MeasuredRun) -> Key {
-    Key {
-        engine: run.engine.clone(),
-        version: run.version.clone(),
-        kernel_source: run.kernel_source.clone(),
-        gpu: run.gpu.clone(),
-        model: run.model.clone(),
-    }
-}
 
 /// A measured run, ready to be simulated.
 pub(crate) struct Trial {

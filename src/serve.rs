@@ -92,11 +92,13 @@ pub(crate) fn run(arguments: &cli::Serve, global: &Global, output: &Output) -> R
 pub(crate) fn simulate(
     loaded: &Loaded,
     csv: Option<&mut requests::Csv>,
-    progress: &mut dyn FnMut(u64),
+    progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<ServiceRun> {
     let (service, file) = (&loaded.service, &loaded.file);
     let mut watch = Watch { recorder: recorder(loaded)?, csv, stop: file.stop };
-    let served = serving::run(service, &mut watch, progress);
+    // On a thread of the pool: what it splits need not wake one.
+    let run = || serving::run(service, &mut watch, &mut |done| progress(done));
+    let (served, ()) = rayon::join(run, || ());
     let recorder = watch.recorder;
     Ok(ServiceRun {
         version: VERSION,

@@ -74,6 +74,20 @@ pub struct Key {
     pub model: String,
 }
 
+impl Key {
+    /// The record that `run` belongs to.
+    #[must_use]
+    pub fn of(run: &MeasuredRun) -> Self {
+        Self {
+            engine: run.engine.clone(),
+            version: run.version.clone(),
+            kernel_source: run.kernel_source.clone(),
+            gpu: run.gpu.clone(),
+            model: run.model.clone(),
+        }
+    }
+}
+
 /// The factors of one deployment and what they rest on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 use moecast_profiles::calibration::{
-    Calibration, Factors, Group, MeasuredRun, Options, Tuned, read_runs, tune,
+    Calibration, Factors, Group, Key, MeasuredRun, Options, Tuned, read_runs, tune,
 };
 use moecast_profiles::engine;
 use moecast_profiles::seed::Seed;
@@ -97,7 +97,7 @@ fn fit(able: &[(&MeasuredRun, Trial)], done: &(dyn Fn() + Sync)) -> Tuned {
 }
 
 fn record_of(calibration: &Calibration, run: &MeasuredRun) -> Option<Factors> {
-    let key = measured::calibration_key(run);
+    let key = Key::of(run);
     let found = calibration.records().iter().find(|record| record.key == key)?;
     Some(found.factors)
 }
@@ -113,7 +113,7 @@ fn judge(
         let errors = |which: fn(&MeasuredRun, &Explained, &Factors) -> f64| {
             let mut all: Vec<f64> = runs
                 .iter()
-                .filter(|run| measured::calibration_key(run) == record.key)
+                .filter(|run| Key::of(run) == record.key)
                 .filter_map(|run| Some((run, explained.get(run.id.as_str())?)))
                 .map(|(run, known)| which(run, known, &record.factors).abs())
                 .collect();

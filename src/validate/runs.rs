@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use moecast_profiles::calibration::{
-    Calibration, Factors, Found, Level, MeasuredRun, Predicted, read_runs,
+    Calibration, Factors, Found, Key, Level, MeasuredRun, Predicted, read_runs,
 };
 use moecast_profiles::engine;
 use moecast_profiles::seed::Seed;
@@ -131,7 +131,7 @@ pub(super) fn run(
 
 fn judge<'a>(run: &'a MeasuredRun, trial: &Trial, calibration: &Calibration) -> Row<'a> {
     let engine = engine::find(&run.engine).expect("the service was built for it");
-    let key = measured::calibration_key(run);
+    let key = Key::of(run);
     let found = calibration.lookup(&key, &engine);
     let factors: Factors = found.factors;
     let fitted = found.level == Level::Exact

@@ -100,7 +100,7 @@ pub fn tune(
     let mut groups: BTreeMap<Key, BTreeMap<Setting, Vec<&MeasuredRun>>> = BTreeMap::new();
     for run in runs {
         if [run.ttft_ms, run.tpot_ms].iter().all(|time| *time > 0.0 && time.is_finite()) {
-            groups.entry(key(run)).or_default().entry(setting(run)).or_default().push(run);
+            groups.entry(Key::of(run)).or_default().entry(setting(run)).or_default().push(run);
         } else {
             let reason = "a measured time that is no number above 0".to_owned();
             left_out.push(LeftOut { id: run.id.clone(), reason });
@@ -127,16 +127,6 @@ pub fn tune(
     left_out.sort();
     tuned.left_out = left_out;
     tuned
-}
-
-fn key(run: &MeasuredRun) -> Key {
-    Key {
-        engine: run.engine.clone(),
-        version: run.version.clone(),
-        kernel_source: run.kernel_source.clone(),
-        gpu: run.gpu.clone(),
-        model: run.model.clone(),
-    }
 }
 
 /// What tells the runs of a group apart besides their outcome.

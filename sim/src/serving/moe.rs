@@ -189,6 +189,9 @@ impl ExpertMap {
     ) {
         let (start, copies) = self.replicas[layer][usize::from(expert)];
         let slots = &self.flat[start as usize..start as usize + usize::from(copies)];
+        if let ([slot], 1..) = (slots, load) {
+            return put(usize::from(*slot), load);
+        }
         let copies = u32::from(copies);
         for (place, slot) in (0..copies).zip(slots) {
             let rows = load / copies + u32::from(place < load % copies);

@@ -57,7 +57,7 @@ impl Sparse {
             });
         }
         let (mut slowest, mut sum, mut most, mut all) = (0.0_f64, 0.0, 0_u64, 0_u64);
-        for rank in 0..self.ranks.len() {
+        for (rank, busy) in (0..self.ranks.len()).zip(busy) {
             let load = self.ranks[rank];
             if load.active == 0 {
                 continue;
@@ -68,7 +68,7 @@ impl Sparse {
             sum += time;
             most = most.max(u64::from(load.rows));
             all += u64::from(load.rows);
-            busy[rank] += time;
+            *busy += time;
         }
         for expert in self.touched.drain(..) {
             counts[usize::from(expert)] = 0;

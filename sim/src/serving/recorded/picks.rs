@@ -35,11 +35,17 @@ impl Picks {
         match self {
             Self::Narrow(experts) => {
                 let (counts, _) = counts.as_chunks_mut::<NARROW>();
-                let layers = experts[places].chunks_exact(top_k);
-                for (counts, picks) in counts.iter_mut().zip(layers) {
-                    for pick in picks {
-                        let count = &mut counts[usize::from(*pick)];
-                        *count = count.wrapping_add(times);
+                let picks = &experts[places];
+                // The usual numbers of picks, unrolled.
+                match top_k {
+                    2 => add_narrow::<2>(counts, picks, times),
+                    4 => add_narrow::<4>(counts, picks, times),
+                    6 => add_narrow::<6>(counts, picks, times),
+                    8 => add_narrow::<8>(counts, picks, times),
+                    _ => {
+                        for (counts, picks) in counts.iter_mut().zip(picks.chunks_exact(top_k)) {
+                            add_layer(counts, picks, times);
+                        }
                     }
                 }
             }
@@ -64,11 +70,36 @@ impl Picks {
 
     /// The rows of `experts` in `order`, `width` picks each.
     pub(super) fn new(order: &[usize], experts: &[u16], width: usize, of: usize) -> Self {
-        let rows = || order.iter().flat_map(|row| &experts[row * width..(row + 1) * width]);
+        let rows = order.iter().map(|row| &experts[row * width..(row + 1) * width]);
+        let many = order.len() * width;
         // The last counter is for picks that were skipped.
         if of < NARROW || (of == NARROW && !experts.contains(&NO_EXPERT)) {
-            return Self::Narrow(rows().map(|pick| (*pick).min(NARROW as u16 - 1) as u8).collect());
+            let mut picks = Vec::with_capacity(many);
+            for row in rows {
+                picks.extend(row.iter().map(|pick| (*pick).min(NARROW as u16 - 1) as u8));
+            }
+            return Self::Narrow(picks);
         }
-        Self::Wide(rows().map(|pick| (*pick).min(of as u16)).collect())
+        let mut picks = Vec::with_capacity(many);
+        for row in rows {
+            picks.extend(row.iter().map(|pick| (*pick).min(of as u16)));
+        }
+        Self::Wide(picks)
+    }
+}
+
+/// `K` picks a layer.
+fn add_narrow<const K: usize>(counts: &mut [[u32; NARROW]], picks: &[u8], times: u32) {
+    let (layers, _) = picks.as_chunks::<K>();
+    for (counts, picks) in counts.iter_mut().zip(layers) {
+        add_layer(counts, picks, times);
+    }
+}
+
+#[inline(always)]
+fn add_layer(counts: &mut [u32; NARROW], picks: &[u8], times: u32) {
+    for pick in picks {
+        let count = &mut counts[usize::from(*pick)];
+        *count = count.wrapping_add(times);
     }
 }

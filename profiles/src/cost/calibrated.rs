@@ -151,10 +151,18 @@ impl AttentionTimer {
         if batch.decode.tokens > 0 {
             let requests = u64::from(batch.decode.requests.max(1));
             let context = batch.decode.cached.div_ceil(requests).max(1);
-            let full = us(self.decode.as_ref()?.time(requests, context));
-            let windowed = self.windowed.as_ref();
-            let windowed = windowed.map_or(full, |(_, own, _)| us(own.time(requests, context)));
-            sum += growth * mix(full, windowed);
+            let (table, windowed) = (self.decode.as_ref()?, self.windowed.as_ref());
+            let of = |requests: u64| {
+                let full = us(table.time(requests, context));
+                mix(full, windowed.map_or(full, |(_, own, _)| us(own.time(requests, context))))
+            };
+            let mut time = of(requests);
+            let tokens = u64::from(batch.decode.tokens);
+            if tokens > requests {
+                // At most what as many requests take, each with a cache of its own.
+                time = (growth * time).min(of(tokens).max(time));
+            }
+            sum += time;
         }
         if batch.prefill.tokens > 0 {
             let work = batch.prefill;

@@ -268,6 +268,25 @@ fn tensor_parallel_ranks_share_the_work_and_pay_for_it() {
     assert!(shape.sharded(7).is_err());
 }
 
+/// Drafted tokens are checked by more queries a request over one reading of its cache.
+#[test]
+fn more_queries_a_request_cost_at_most_as_many_requests() {
+    let shape = builtin::model("deepseek-v3").unwrap();
+    for name in ["calibrated", "roofline"] {
+        let cost = build_for(find(name).unwrap(), &shape, &builtin::device("h200-sxm").unwrap());
+        let time = |requests: u32, queries: u32| {
+            let cached = u64::from(requests) * 4096;
+            let attended = cached * u64::from(queries);
+            let decode = Attended { requests, tokens: requests * queries, attended, cached };
+            cost.attention(AttentionBatch { decode, prefill: Attended::default() })
+        };
+        for requests in [8, 64] {
+            let [one, two, twice] = [time(requests, 1), time(requests, 2), time(2 * requests, 1)];
+            assert!(one <= two && two <= twice, "{name}, {requests}: {one} {two} {twice}");
+        }
+    }
+}
+
 /// vLLM's table of block-scaled products was measured launch by launch: 82 us a product however
 /// small. A decode pass in a captured graph does not wait for that.
 #[test]

@@ -9,7 +9,9 @@ use moecast_profiles::model::DataType;
 use moecast_profiles::seed::Seed;
 use moecast_profiles::units::{Nanos, SimTime};
 use moecast_sim::serving::record::{PassParts, PassRecord, RequestRecord};
-use moecast_sim::serving::service::{Limits, Preemption, Role, RoutingSource, Speculation};
+use moecast_sim::serving::service::{
+    Limits, PoolSetting, Preemption, Role, RoutingSource, Speculation,
+};
 use moecast_sim::serving::{self, Layout, Observer, Service, Setting, router};
 use moecast_traces::requests::Load;
 use moecast_traces::requests::generators::{self, Length, Lengths};
@@ -99,15 +101,24 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
         None => RoutingSource::Even,
     };
     let pool = deployment.pool(Role::Both, 1, routing, None, Limits::default());
-    let factors = Factors::of(&deployment.engine);
+    alone(deployment, pool, Speculation::default(), seed)
+}
+
+/// One pool of `deployment` without calibration, under the smallest load.
+pub(crate) fn alone(
+    deployment: Deployment,
+    pool: PoolSetting,
+    speculation: Speculation,
+    seed: Seed,
+) -> Result<Service> {
     Ok(Service::new(Setting {
+        factors: Factors::of(&deployment.engine),
         model: deployment.model,
         engine: deployment.engine,
-        factors,
         pools: vec![pool],
         router: router::find("round-robin")?,
         load: smallest_load(seed)?,
-        speculation: Speculation::default(),
+        speculation,
         preemption: Preemption::Recompute,
         prefix_cache: false,
         seed,
@@ -115,7 +126,7 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
 }
 
 /// One request of one token: what a service is built with before it gets a run's own load.
-pub(crate) fn smallest_load(seed: Seed) -> Result<Load> {
+fn smallest_load(seed: Seed) -> Result<Load> {
     let values = BTreeMap::from([("clients".to_owned(), 1.0)]);
     let one = Length::Fixed { tokens: 1 };
     Ok(generators::generate(

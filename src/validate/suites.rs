@@ -5,13 +5,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use moecast_planner::algorithms;
 use moecast_planner::problem::{Problem, Shape};
-use moecast_profiles::calibration::Factors;
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 use moecast_sim::serving::file::LayoutFile;
-use moecast_sim::serving::service::{Limits, Preemption, Role, RoutingSource, Speculation};
+use moecast_sim::serving::service::{Limits, Role, RoutingSource, Speculation};
 use moecast_sim::serving::steady::{Repeated, Repeats};
-use moecast_sim::serving::{Service, Setting, router};
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -192,20 +190,8 @@ fn predict(figure: &Figure, seed: Seed) -> Result<(f64, Repeats)> {
     let placement = place(figure, &deployment, like.as_deref(), seed)?;
     let routing = like.map_or(RoutingSource::Even, RoutingSource::Mean);
     let pool = deployment.pool(Role::Both, 1, routing, Some(placement), Limits::default());
-    let factors = Factors::of(&deployment.engine);
     let gpus = f64::from(deployment.layout.gpus());
-    let service = Service::new(Setting {
-        model: deployment.model,
-        engine: deployment.engine,
-        factors,
-        pools: vec![pool],
-        router: router::find("round-robin")?,
-        load: measured::smallest_load(seed)?,
-        speculation: figure.speculation,
-        preemption: Preemption::Recompute,
-        prefix_cache: false,
-        seed,
-    })?;
+    let service = measured::alone(deployment, pool, figure.speculation, seed)?;
     let Pass { requests, context, prompts, prompt_tokens } = figure.pass;
     let pass = service.repeat(0, &Repeated { requests, context, prompts, prompt_tokens });
     let per_gpu = pass.tokens / (pass.time.0 as f64 * 1e-9) / gpus;

@@ -169,12 +169,9 @@ impl ExpertMap {
             }
             return;
         }
-        for (load, &(start, count)) in loads.iter().zip(&self.replicas[layer]) {
-            let (start, copies) = (start as usize, u32::from(count));
-            let slots = &self.flat[start..start + usize::from(count)];
-            for (place, slot) in (0..copies).zip(slots) {
-                rows[usize::from(*slot)] = load / copies + u32::from(place < load % copies);
-            }
+        rows.fill(0);
+        for (expert, load) in (0..).zip(loads) {
+            self.deal_one(layer, expert, *load, |slot, share| rows[slot] = share);
         }
     }
 
@@ -235,29 +232,44 @@ impl ExpertMap {
         rows: &[u32],
         mut busy: Option<&mut [f64]>,
     ) -> MoeTime {
-        let (mut slowest, mut sum, mut most, mut all) = (0.0_f64, 0.0, 0_u64, 0_u64);
-        let mut ranks = 0_u32;
+        let mut ranks = Ranks::default();
         for (rank, slots) in rows.chunks(self.slots_per_rank).enumerate() {
             let load: u64 = slots.iter().map(|rows| u64::from(*rows)).sum();
             let time = cost.experts(self.seen(tokens, load, prefill), slots).0 as f64;
-            slowest = slowest.max(time);
-            sum += time;
-            most = most.max(load);
-            all += load;
-            ranks += 1;
+            ranks.add(time, load);
             if let Some(busy) = &mut busy {
                 busy[rank] += time;
             }
         }
-        let ranks = f64::from(ranks.max(1));
-        let imbalance = if all > 0 { most as f64 * ranks / all as f64 } else { 0.0 };
-        MoeTime {
-            experts: slowest,
-            experts_mean: sum / ranks,
-            dispatch: 0.0,
-            combine: 0.0,
-            imbalance,
-        }
+        ranks.time(self.ranks())
+    }
+}
+
+/// Ranks that wait for each other at the end of a layer.
+#[derive(Default)]
+pub(crate) struct Ranks {
+    slowest: f64,
+    sum: f64,
+    most: u64,
+    all: u64,
+}
+
+impl Ranks {
+    /// A rank that takes `time` for `rows`; ranks without rows need not be added.
+    pub(crate) fn add(&mut self, time: f64, rows: u64) {
+        self.slowest = self.slowest.max(time);
+        self.sum += time;
+        self.most = self.most.max(rows);
+        self.all += rows;
+    }
+
+    /// The layer on so many `ranks`.
+    pub(crate) fn time(&self, ranks: usize) -> MoeTime {
+        let ranks = ranks.max(1) as f64;
+        let all = self.all as f64;
+        let imbalance = if self.all > 0 { self.most as f64 * ranks / all } else { 0.0 };
+        let experts_mean = self.sum / ranks;
+        MoeTime { experts: self.slowest, experts_mean, imbalance, ..MoeTime::default() }
     }
 }
 

@@ -167,6 +167,9 @@ impl PassCost {
 
     /// All expert layers: as counted where they were `recorded`, else by the mean.
     fn moe(&self, shares: &[Share], recorded: Option<MoeTime>, prefill: bool) -> MoeTime {
+        if let (Some(time), false) = (recorded, self.layout.exchanges()) {
+            return time;
+        }
         let tokens = |share: &Share| {
             if prefill { share.batch.tokens() } else { share.batch.decode.tokens }
         };

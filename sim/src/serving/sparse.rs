@@ -6,7 +6,7 @@
 
 use moecast_profiles::cost::CostModel;
 
-use super::moe::{ExpertMap, MoeTime};
+use super::moe::{ExpertMap, MoeTime, Ranks};
 
 /// Rows of the smallest tile: up to here all tiles of a slot are one.
 const TILE: u32 = 16;
@@ -56,7 +56,7 @@ impl Sparse {
                 load.hottest = load.hottest.max(rows);
             });
         }
-        let (mut slowest, mut sum, mut most, mut all) = (0.0_f64, 0.0, 0_u64, 0_u64);
+        let mut ranks = Ranks::default();
         for (rank, busy) in (0..self.ranks.len()).zip(busy) {
             let load = self.ranks[rank];
             if load.active == 0 {
@@ -64,19 +64,13 @@ impl Sparse {
             }
             let seen = map.seen(tokens, u64::from(load.rows), false);
             let time = self.time(map, cost, seen, (rank, load), (layer, counts));
-            slowest = slowest.max(time);
-            sum += time;
-            most = most.max(u64::from(load.rows));
-            all += u64::from(load.rows);
+            ranks.add(time, u64::from(load.rows));
             *busy += time;
         }
         for expert in self.touched.drain(..) {
             counts[usize::from(expert)] = 0;
         }
-        let ranks = self.ranks.len() as f64;
-        let imbalance = if all > 0 { most as f64 * ranks / all as f64 } else { 0.0 };
-        let experts_mean = sum / ranks;
-        MoeTime { experts: slowest, experts_mean, imbalance, ..MoeTime::default() }
+        ranks.time(self.ranks.len())
     }
 
     /// The time of one rank: kept, or asked for.

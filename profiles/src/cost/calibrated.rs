@@ -15,7 +15,7 @@ use crate::profile::{Curve, ExpertTimer, Surface};
 use crate::table::Source;
 use crate::units::Nanos;
 use crate::{Error, Result};
-use choose::Chooser;
+use choose::{Chooser, Context};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "calibrated",
@@ -56,12 +56,10 @@ struct FeedForward {
 
 /// Attention of one layer: kernels over cached tokens, and products around them.
 struct AttentionTimer {
-    decode: Option<Surface>,
-    prefill: Option<Surface>,
+    decode: Option<Context>,
+    prefill: Option<Context>,
     /// Layers with a sliding window, as a share of all, and their kernels.
     windowed: Option<(f64, Surface, Surface)>,
-    /// Whether the kernels' times hold the projections too.
-    whole: bool,
     projections: Vec<Curve>,
     /// Tokens of a prompt that look at as many again as one token more in a pair: microseconds
     /// per attended token beyond the causal triangle.
@@ -127,16 +125,17 @@ impl Calibrated {
 
 impl AttentionTimer {
     fn new(chooser: &mut Chooser) -> Self {
-        let (decode, prefill, whole) = chooser.attention();
+        let [decode, prefill] = chooser.attention();
         let windowed = chooser.windowed();
-        let projections = if whole { Vec::new() } else { chooser.projections() };
+        let all = whole(decode.as_ref()) && whole(prefill.as_ref());
+        let projections = if all { Vec::new() } else { chooser.projections() };
         // One prompt of 16,384 tokens against one of 8,192: what attending costs at full speed.
-        let pair_us = prefill.as_ref().map_or(0.0, |surface| {
-            let at = |tokens: u64| surface.time(1, tokens).0 as f64 * 1e-3;
+        let pair_us = prefill.as_ref().map_or(0.0, |own| {
+            let at = |tokens: u64| own.surface.time(1, tokens).0 as f64 * 1e-3;
             let pairs = |tokens: f64| tokens * (tokens + 1.0) / 2.0;
             ((at(16_384) - at(8_192)) / (pairs(16_384.0) - pairs(8_192.0))).max(0.0)
         });
-        Self { decode, prefill, windowed, whole, projections, pair_us }
+        Self { decode, prefill, windowed, projections, pair_us }
     }
 
     /// Time of the kernels over `batch`; `None` where a table is missing. `growth` is what more
@@ -151,7 +150,7 @@ impl AttentionTimer {
         if batch.decode.tokens > 0 {
             let requests = u64::from(batch.decode.requests.max(1));
             let context = batch.decode.cached.div_ceil(requests).max(1);
-            let (table, windowed) = (self.decode.as_ref()?, self.windowed.as_ref());
+            let (table, windowed) = (&self.decode.as_ref()?.surface, self.windowed.as_ref());
             let of = |requests: u64| {
                 let full = us(table.time(requests, context));
                 mix(full, windowed.map_or(full, |(_, own, _)| us(own.time(requests, context))))
@@ -168,7 +167,7 @@ impl AttentionTimer {
             let work = batch.prefill;
             let requests = u64::from(work.requests.max(1));
             let tokens = u64::from(work.tokens).div_ceil(requests);
-            let full = us(self.prefill.as_ref()?.time(requests, tokens));
+            let full = us(self.prefill.as_ref()?.surface.time(requests, tokens));
             let windowed = self.windowed.as_ref();
             let windowed = windowed.map_or(full, |(_, _, own)| us(own.time(requests, tokens)));
             let causal = requests * (tokens * (tokens + 1) / 2);
@@ -178,6 +177,11 @@ impl AttentionTimer {
         }
         Some(sum)
     }
+}
+
+/// Whether the times of `own` hold the products around it.
+fn whole(own: Option<&Context>) -> bool {
+    own.is_some_and(|own| own.whole)
 }
 
 impl CostModel for Calibrated {
@@ -204,13 +208,19 @@ impl CostModel for Calibrated {
             return Nanos(0);
         }
         let growth = self.roofline.query_growth(&batch.decode);
-        let complete = self.attention.whole || !self.attention.projections.is_empty();
+        let AttentionTimer { decode, prefill, projections, .. } = &self.attention;
+        // Tokens whose kernels hold no projections.
+        let bare = |own: &Option<Context>, tokens| if whole(own.as_ref()) { 0 } else { tokens };
+        let bare = bare(decode, batch.decode.tokens) + bare(prefill, batch.prefill.tokens);
+        let complete = bare == 0 || !projections.is_empty();
         let Some(kernels) = self.attention.kernels(batch, growth).filter(|_| complete) else {
             return self.roofline.attention(batch);
         };
         let mut time = Nanos((kernels * 1e3).ceil() as u64) + self.small(SMALL_ATTENTION, tokens);
-        for projection in &self.attention.projections {
-            time += projection.time(u64::from(tokens));
+        if bare > 0 {
+            for projection in projections {
+                time += projection.time(u64::from(bare));
+            }
         }
         time
     }

@@ -13,6 +13,19 @@ use crate::table::{Source, Table};
 /// Matrices of a gated expert.
 const GATED: u32 = 3;
 
+/// A kernel over cached tokens.
+pub(super) struct Context {
+    pub(super) surface: Surface,
+    /// Whether its times hold the projections around it.
+    pub(super) whole: bool,
+}
+
+impl Context {
+    fn alone(surface: Option<Surface>) -> Option<Self> {
+        surface.map(|surface| Self { surface, whole: false })
+    }
+}
+
 pub(super) struct Chooser<'a> {
     profile: &'a Profile,
     model: &'a ModelShape,
@@ -150,40 +163,48 @@ impl<'a> Chooser<'a> {
         Some(surface)
     }
 
-    /// Kernels over the whole context, and whether they hold the projections.
-    pub(super) fn attention(&mut self) -> (Option<Surface>, Option<Surface>, bool) {
+    /// Kernels over the whole context of requests that generate, and of prompts.
+    pub(super) fn attention(&mut self) -> [Option<Context>; 2] {
         let cache = ["bfloat16/bfloat16", "float16/float16"];
-        let (decode, prefill, whole) = match &self.model.attention {
+        let found = match &self.model.attention {
             attention @ Attention::Gqa { .. } => {
                 let shape = attention_shape(attention, 0).expect("grouped queries");
-                let decode = self.surface("decode", Family::DecodeAttention, &cache, &shape);
-                let prefill = self.surface("prefill", Family::PrefillAttention, &cache, &shape);
-                (decode, prefill, false)
+                [("decode", Family::DecodeAttention), ("prefill", Family::PrefillAttention)].map(
+                    |(kernel, family)| Context::alone(self.surface(kernel, family, &cache, &shape)),
+                )
             }
-            Attention::Mla { heads, .. } => {
-                let shape = [*heads];
-                let module: Vec<String> = names(self.model.dense_type)
-                    .iter()
-                    .map(|own| format!("bfloat16/bfloat16/{own}"))
-                    .collect();
-                let module: Vec<&str> = module.iter().map(String::as_str).collect();
-                let decode = self.surface("decode", Family::DecodeMlaModule, &module, &shape);
-                let prefill = self.surface("prefill", Family::PrefillMlaModule, &module, &shape);
-                if decode.is_some() && prefill.is_some() {
-                    (decode, prefill, true)
-                } else {
-                    let decode = self.surface("decode", Family::DecodeMla, &cache, &shape);
-                    let prefill = self.surface("prefill", Family::PrefillMla, &cache, &shape);
-                    (decode, prefill, false)
-                }
-            }
+            Attention::Mla { heads, .. } => self.latent([*heads]),
         };
-        for (kernel, found) in [("decode", &decode), ("prefill", &prefill)] {
+        for (kernel, found) in ["decode", "prefill"].into_iter().zip(&found) {
             if found.is_none() {
                 self.note(kernel, None, Source::Assumed, 0.3);
             }
         }
-        (decode, prefill, whole)
+        found
+    }
+
+    /// Latent attention: whole modules, projections included, before kernels alone.
+    ///
+    /// SGLang's kernel table of prompts timed the absorbed form, which no engine runs on them:
+    /// its modules for wide expert parallelism are the better witnesses.
+    fn latent(&mut self, shape: [u32; 1]) -> [Option<Context>; 2] {
+        let cache = ["bfloat16/bfloat16", "float16/float16"];
+        let own = names(self.model.dense_type);
+        let module = |prefix: &str| -> Vec<String> {
+            own.iter().map(|own| format!("{prefix}/{own}")).collect()
+        };
+        let narrow = module("bfloat16/bfloat16");
+        let wide: Vec<String> = [narrow.clone(), module("fp8_block/fp8")].concat();
+        [
+            ("decode", Family::DecodeMlaModule, Family::DecodeMla, narrow),
+            ("prefill", Family::PrefillMlaModule, Family::PrefillMla, wide),
+        ]
+        .map(|(kernel, modules, kernels, types)| {
+            let types: Vec<&str> = types.iter().map(String::as_str).collect();
+            let module = self.surface(kernel, modules, &types, &shape);
+            let whole = module.map(|surface| Context { surface, whole: true });
+            whole.or_else(|| Context::alone(self.surface(kernel, kernels, &cache, &shape)))
+        })
     }
 
     /// Kernels of layers with a sliding window, and their share of all layers.

@@ -23,7 +23,7 @@ use super::Known;
 use crate::engine::Backend;
 use crate::hardware::{Hardware, LinkClass};
 use crate::model::{DataType, ModelShape};
-use crate::profile::Profile;
+use crate::profile::{Curve, Profile};
 use crate::registry::{UnknownName, find as find_entry};
 use crate::table::Source;
 use crate::units::{Bytes, Nanos};
@@ -51,17 +51,45 @@ impl Way {
     }
 }
 
+/// What an exchange sends of a token that several experts chose: by which counting of [`Copies`]
+/// it loads ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rule {
+    /// One copy per pick, straight to the rank of the expert.
+    PerPick,
+    /// One copy per token and destination rank.
+    PerRank,
+    /// One copy per token and destination node, which passes it on to its ranks.
+    PerNode,
+    /// Every rank gets every token, whatever was chosen.
+    Gathered,
+}
+
 /// Times of the exchanges of one layer. All methods are pure and do not allocate.
 pub trait ExchangeModel: Send + Sync {
     /// Time from the first rank's start to the last rank's end; nothing to send takes no time.
     fn time(&self, way: Way, traffic: &Traffic) -> Nanos;
+
+    /// The part of [`Self::time`] that no byte accounts for: latency, launch, synchronisation.
+    /// Never more than the time of any traffic that leaves its ranks.
+    fn start(&self, _way: Way) -> Nanos {
+        Nanos(0)
+    }
+
+    /// By which counting it loads ports.
+    fn rule(&self) -> Rule;
+
+    /// Multiprocessors of a GPU that it takes from other kernels while it runs.
+    fn multiprocessors(&self) -> u16 {
+        0
+    }
 
     /// How the time of either way is known.
     fn known(&self) -> Vec<Known>;
 
     /// Whether every rank gets all tokens, not only those that picked its experts.
     fn gathers(&self) -> bool {
-        false
+        self.rule() == Rule::Gathered
     }
 }
 
@@ -118,6 +146,10 @@ impl Line {
         }
     }
 
+    fn start(&self) -> Nanos {
+        Nanos(self.start_ns as u64)
+    }
+
     /// Nanoseconds of the transfers alone.
     fn transfer(&self, ports: &Ports) -> f64 {
         let domain = self.domain_ns * ports.domain.busiest as f64;
@@ -127,6 +159,12 @@ impl Line {
     fn time(&self, ports: &Ports) -> f64 {
         if ports.is_empty() { 0.0 } else { self.start_ns + self.transfer(ports) }
     }
+}
+
+/// The least time of a measured curve, which need not be the one of its smallest size.
+fn least(curve: &Curve) -> Nanos {
+    let times = (0..=40).map(|octave| curve.time(1 << octave));
+    times.min().expect("there are octaves")
 }
 
 /// A figure that was fitted at 1, 2, 4 and 8 nodes, for `nodes` nodes: linear in the logarithm of

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use moecast_profiles::builtin;
 use moecast_profiles::calibration::Factors;
-use moecast_profiles::cost::exchange::{ExchangeModel, Traffic, Way};
+use moecast_profiles::cost::exchange::{ExchangeModel, Rule, Traffic, Way};
 use moecast_profiles::cost::{AttentionBatch, CostModel, Kernels, Known};
 use moecast_profiles::engine::{self, Engine, Scheduler};
 use moecast_profiles::hardware::{Device, Hardware};
@@ -74,6 +74,9 @@ struct Free;
 impl ExchangeModel for Free {
     fn time(&self, _: Way, _: &Traffic) -> Nanos {
         Nanos(0)
+    }
+    fn rule(&self) -> Rule {
+        Rule::PerPick
     }
     fn known(&self) -> Vec<Known> {
         Vec::new()

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::table::Tables;
-use super::{Entry, ExchangeModel, Line, Setting, Traffic, Way, by_nodes, known};
+use super::{Entry, ExchangeModel, Line, Rule, Setting, Traffic, Way, by_nodes, known};
 use crate::cost::Known;
 use crate::model::DataType;
 use crate::table::Source;
@@ -110,6 +110,18 @@ impl ExchangeModel for LowLatency {
             None => Nanos::ceil_from(line.time(ports)),
         }
     }
+
+    fn start(&self, way: Way) -> Nanos {
+        let line = &self.lines[way as usize];
+        self.tables.as_ref().map_or(line.start(), |tables| tables.start(way, line))
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::PerPick
+    }
+
+    // 0 multiprocessors: between its two halves the network cards work alone. Source: DeepEP,
+    // docs/legacy.md, "low-latency kernels": a hook that does not occupy any SM.
 
     fn known(&self) -> Vec<Known> {
         self.known.clone()

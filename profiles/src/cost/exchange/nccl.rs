@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, ExchangeModel, Setting, Traffic, Way};
+use super::{Entry, ExchangeModel, Rule, Setting, Traffic, Way, least};
 use crate::cost::Known;
 use crate::hardware::LinkClass;
 use crate::profile::Curve;
@@ -33,6 +33,10 @@ pub(super) const GATHER: Entry = Entry {
 
 /// Start of a collective between nodes, microseconds. Assumed.
 const NETWORK_START_US: f64 = 30.0;
+
+/// Channels of a collective, each a block on a multiprocessor of its own. Assumed: NCCL chooses
+/// up to 32 by size and topology.
+const CHANNELS: u16 = 16;
 
 /// Constants of one collective, in bytes over the wire: 7 of 8 bytes of the tables' sizes.
 struct Fitted {
@@ -73,6 +77,14 @@ impl Collective {
             domain: 1.0 / (setting.port_gb_s(LinkClass::Domain) * fitted.share),
             network: 1.0 / (setting.port_gb_s(LinkClass::Network) * fitted.share),
             sqrt: fitted.sqrt_us,
+        }
+    }
+
+    /// What a collective of next to nothing takes.
+    fn start(&self) -> Nanos {
+        match &self.curve {
+            Some(curve) => least(curve),
+            None => Nanos(self.start_ns as u64),
         }
     }
 
@@ -131,6 +143,18 @@ impl ExchangeModel for AllToAll {
         self.collective.time(domain * self.whole, domain, network)
     }
 
+    fn start(&self, _way: Way) -> Nanos {
+        self.collective.start()
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::PerPick
+    }
+
+    fn multiprocessors(&self) -> u16 {
+        CHANNELS
+    }
+
     fn known(&self) -> Vec<Known> {
         Way::ALL.map(|way| self.collective.known(way, self.far)).to_vec()
     }
@@ -168,11 +192,19 @@ impl ExchangeModel for Gather {
         self.ways[way as usize].time(all, domain, network)
     }
 
-    fn known(&self) -> Vec<Known> {
-        Way::ALL.map(|way| self.ways[way as usize].known(way, self.nodes > 1.0)).to_vec()
+    fn start(&self, way: Way) -> Nanos {
+        self.ways[way as usize].start()
     }
 
-    fn gathers(&self) -> bool {
-        true
+    fn rule(&self) -> Rule {
+        Rule::Gathered
+    }
+
+    fn multiprocessors(&self) -> u16 {
+        CHANNELS
+    }
+
+    fn known(&self) -> Vec<Known> {
+        Way::ALL.map(|way| self.ways[way as usize].known(way, self.nodes > 1.0)).to_vec()
     }
 }

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::table::Tables;
-use super::{Entry, ExchangeModel, Line, Setting, Traffic, Way, by_nodes, known};
+use super::{Entry, ExchangeModel, Line, Rule, Setting, Traffic, Way, by_nodes, known};
 use crate::cost::Known;
 use crate::kernel::distinct_ranks;
 use crate::model::DataType;
@@ -74,6 +74,19 @@ impl ExchangeModel for Normal {
             Some(tables) => tables.time(way, ports, line),
             None => Nanos::ceil_from(line.time(ports)),
         }
+    }
+
+    fn start(&self, way: Way) -> Nanos {
+        let line = &self.lines[way as usize];
+        self.tables.as_ref().map_or(line.start(), |tables| tables.start(way, line))
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::PerNode
+    }
+
+    fn multiprocessors(&self) -> u16 {
+        super::table::SMS
     }
 
     fn known(&self) -> Vec<Known> {

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, ExchangeModel, Line, Setting, Traffic, Way, known};
+use super::{Entry, ExchangeModel, Line, Rule, Setting, Traffic, Way, known};
 use crate::cost::Known;
 use crate::table::Source;
 use crate::units::Nanos;
@@ -26,6 +26,10 @@ const START_US: [f64; 2] = [19.5, 31.9];
 const START_SHARE: f64 = 0.7;
 /// Share of NVLink's bandwidth: 647 and 702 of the 900 GB/s of a GB200.
 const NVLINK: [f64; 2] = [647.0 / 900.0, 702.0 / 900.0];
+
+/// Multiprocessors that store copies. Assumed: its kernels launch a block per token, and some 16
+/// multiprocessors saturate NVLink with stores.
+const MULTIPROCESSORS: u16 = 16;
 
 struct OneSided {
     lines: [Line; 2],
@@ -59,6 +63,18 @@ impl ExchangeModel for OneSided {
         let line = &self.lines[way as usize];
         let time = line.time(&traffic.per_rank);
         Nanos::ceil_from(if time > 0.0 { time.max(line.start_ns / START_SHARE) } else { 0.0 })
+    }
+
+    fn start(&self, way: Way) -> Nanos {
+        self.lines[way as usize].start()
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::PerRank
+    }
+
+    fn multiprocessors(&self) -> u16 {
+        MULTIPROCESSORS
     }
 
     fn known(&self) -> Vec<Known> {

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, ExchangeModel, Port, Traffic, Way, known};
+use super::{Entry, ExchangeModel, Port, Rule, Traffic, Way, known};
 use crate::cost::Known;
 use crate::hardware::LinkClass;
 use crate::table::Source;
@@ -47,6 +47,15 @@ impl ExchangeModel for Datasheet {
     fn time(&self, way: Way, traffic: &Traffic) -> Nanos {
         let (copy, ports) = (self.copy[way as usize], &traffic.per_rank);
         self.domain.time(copy, ports.domain).max(self.network.time(copy, ports.network))
+    }
+
+    /// The least latency of the machine's links: which of them a layer uses is not known yet.
+    fn start(&self, _way: Way) -> Nanos {
+        self.domain.latency.min(self.network.latency)
+    }
+
+    fn rule(&self) -> Rule {
+        Rule::PerRank
     }
 
     fn known(&self) -> Vec<Known> {

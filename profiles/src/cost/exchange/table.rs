@@ -4,7 +4,7 @@
 //! port that limits them: NVLink inside one node, the network card between nodes. An exchange
 //! takes the time of the tokens that would crowd that port as much.
 
-use super::{Line, Ports, Setting, Way};
+use super::{Line, Ports, Setting, Way, least};
 use crate::cost::Known;
 use crate::profile::{Curve, Profile};
 use crate::sample::Family;
@@ -12,7 +12,7 @@ use crate::table::Source;
 use crate::units::Nanos;
 
 /// Streaming multiprocessors that normal kernels use by default. Source: DeepEP README.
-const SMS: u32 = 20;
+pub(super) const SMS: u16 = 20;
 
 pub(super) struct Tables {
     /// Whether the network limits them.
@@ -60,6 +60,12 @@ impl Tables {
         Some(Self { network, ways, known })
     }
 
+    /// What one token takes, or `line` does before its first byte: the table does not tell
+    /// which part of that is bytes.
+    pub(super) fn start(&self, way: Way, line: &Line) -> Nanos {
+        least(&self.ways[way as usize].curve).min(line.start())
+    }
+
     /// The table's time; where the network limits the table, NVLink may be busier by `line`.
     pub(super) fn time(&self, way: Way, ports: &Ports, line: &Line) -> Nanos {
         if ports.is_empty() {
@@ -85,7 +91,7 @@ fn measured(profile: &Profile, way: Way, variant: &str, setting: &Setting) -> Op
     let (hardware, model) = (setting.hardware, setting.model);
     let [nodes, ranks] = [hardware.nodes(), hardware.ranks()].map(u32::from);
     let [topk, experts] = [model.top_k, model.experts].map(u32::from);
-    [0, SMS].into_iter().find_map(|sms| {
+    [0, u32::from(SMS)].into_iter().find_map(|sms| {
         let shape = [nodes, ranks, model.hidden, topk, experts, sms];
         let curve = profile.curve(family, variant, &shape)?;
         (curve.source != Source::Extrapolated).then_some(curve)

@@ -104,6 +104,15 @@ fn nothing_to_send_takes_no_time() {
 }
 
 #[test]
+fn only_the_all_gather_is_blind_to_routing() {
+    for entry in ALL {
+        let model = build(entry.name, &cluster("h200-sxm:8")).unwrap();
+        assert_eq!(model.gathers(), entry.name.starts_with("all-gather"), "{}", entry.name);
+        assert!(model.multiprocessors() <= 32, "{}", entry.name);
+    }
+}
+
+#[test]
 fn every_model_says_how_it_is_known() {
     let profile = builtin::profile("h200-sxm-sglang").unwrap();
     for entry in ALL {
@@ -167,6 +176,29 @@ proptest! {
             let tokens: Vec<_> = tokens.iter().copied().chain([more]).collect();
             let after = times(&hardware, &traffic(&hardware, &tokens));
             prop_assert!(none_less(&after, &before), "{spec}: {before:?} {after:?}");
+        }
+    }
+
+    #[test]
+    fn a_start_is_part_of_every_time(
+        tokens in prop::collection::vec(token(), 1..20),
+        measured in any::<bool>(),
+    ) {
+        let profile = measured.then(|| builtin::profile("h200-sxm-sglang").unwrap());
+        for spec in ["h200-sxm:8", "h200-sxm:2x8", "b200:4x2"] {
+            let hardware = cluster(spec);
+            // The token of (0, 1, 7) leaves its rank, whatever the others do.
+            let tokens: Vec<_> = tokens.iter().copied().chain([(0, 1, 7)]).collect();
+            let traffic = traffic(&hardware, &tokens);
+            for entry in ALL {
+                let types = [DataType::Fp8, DataType::Bf16];
+                let model = build_with(entry.name, &hardware, types, profile.as_ref());
+                let Ok(model) = model else { continue };
+                for way in Way::ALL {
+                    let (start, time) = (model.start(way), model.time(way, &traffic));
+                    prop_assert!(start <= time, "{} {spec}: {start:?} {time:?}", entry.name);
+                }
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moecast_profiles::cost::exchange::{ExchangeModel, Traffic, Way};
+use moecast_profiles::cost::exchange::{ExchangeModel, Rule, Traffic, Way};
 use moecast_profiles::cost::{AttentionBatch, CostModel, Known};
 use moecast_profiles::units::Nanos;
 
@@ -45,6 +45,15 @@ impl CostModel for Slowed<dyn CostModel> {
 impl ExchangeModel for Slowed<dyn ExchangeModel> {
     fn time(&self, way: Way, traffic: &Traffic) -> Nanos {
         self.slow(self.inner.time(way, traffic))
+    }
+    fn start(&self, way: Way) -> Nanos {
+        self.slow(self.inner.start(way))
+    }
+    fn rule(&self) -> Rule {
+        self.inner.rule()
+    }
+    fn multiprocessors(&self) -> u16 {
+        self.inner.multiprocessors()
     }
     fn known(&self) -> Vec<Known> {
         self.inner.known()

@@ -6,6 +6,7 @@ mod deal;
 pub mod dispatch;
 mod error;
 pub mod event;
+pub mod flow;
 pub mod placement;
 pub mod record;
 mod run;

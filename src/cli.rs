@@ -1,5 +1,6 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
+pub(crate) mod pass;
 pub(crate) mod profile;
 pub(crate) mod serving;
 pub(crate) mod swarm;
@@ -9,6 +10,8 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use self::pass::Pass;
 
 /// Simulate and plan expert placement for Mixture-of-Experts inference, from recorded routing.
 #[derive(Parser)]
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// List what can be named: algorithms, engines, exporters, figures, hardware, importers, ...
     List(List),
+    /// Simulate one forward pass of full batches: overlap, exchanges, timeline.
+    Pass(pass::Pass),
     /// Plan which expert sits on which GPU and write the files that engines load.
     Plan(Plan),
     /// Import, fit, show and check profiles of measured kernels.

@@ -22,7 +22,6 @@ pub(crate) struct Deployment {
     pub(crate) hardware: Hardware,
     pub(crate) layout: Layout,
     pub(crate) costs: Costs,
-    exchange: Option<[Arc<dyn ExchangeModel>; 2]>,
 }
 
 /// Names that a deployment is made of.
@@ -57,11 +56,36 @@ impl Deployment {
                 experts: layout.expert,
             },
         )?;
-        let exchange = layout
-            .exchanges()
-            .then(|| exchanges(&model, &engine, &hardware, &costs))
-            .transpose()?;
-        Ok(Self { model, engine, hardware, layout, costs, exchange })
+        Ok(Self { model, engine, hardware, layout, costs })
+    }
+
+    /// What carries tokens to their experts in passes that read prompts (`prefills`) or only
+    /// generate: `named`, or the engine's own. None where every rank has all tokens.
+    pub(crate) fn exchange(
+        &self,
+        named: Option<&str>,
+        prefills: bool,
+    ) -> Result<Option<Arc<dyn ExchangeModel>>> {
+        if !self.layout.exchanges() {
+            return Ok(None);
+        }
+        let Self { model, engine, hardware, costs, .. } = self;
+        let phase = if prefills { Phase::Prefill } else { Phase::Decode };
+        let entry = match named {
+            Some(name) => exchange::find(name)?,
+            None => {
+                let backend = engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX));
+                exchange::of_backend(backend)
+            }
+        };
+        let setting = exchange::Setting {
+            hardware,
+            model,
+            dispatch_type: engine.dispatch_type.value,
+            combine_type: engine.combine_type.value,
+            profile: costs.read.as_deref(),
+        };
+        Ok(Some((entry.build)(&setting)?))
     }
 
     /// Replicas of this kind.
@@ -72,18 +96,19 @@ impl Deployment {
         routing: RoutingSource,
         placement: Option<Placement>,
         limits: Limits,
-    ) -> PoolSetting {
-        PoolSetting {
+    ) -> Result<PoolSetting> {
+        let [prefill, decode] = [self.exchange(None, true)?, self.exchange(None, false)?];
+        Ok(PoolSetting {
             role,
             replicas,
             layout: self.layout,
             hardware: self.hardware.clone(),
             kernels: self.costs.kernels.clone(),
-            exchange: self.exchange.clone(),
+            exchange: prefill.zip(decode).map(|(prefill, decode)| [prefill, decode]),
             placement,
             routing,
             limits,
-        }
+        })
     }
 }
 
@@ -101,26 +126,4 @@ fn machine(gpu: &str, gpus_per_node: u16, layout: &Layout) -> Result<Hardware> {
         "layout: {ranks} GPUs a stage; expected whole nodes of {node} GPUs"
     );
     Hardware::from_spec(&format!("{gpu}:{}x{node}", ranks / node)).context("layout")
-}
-
-/// What carries tokens to their experts in passes that read prompts and in those that only
-/// generate.
-fn exchanges(
-    model: &ModelShape,
-    engine: &Engine,
-    hardware: &Hardware,
-    costs: &Costs,
-) -> Result<[Arc<dyn ExchangeModel>; 2]> {
-    let setting = exchange::Setting {
-        hardware,
-        model,
-        dispatch_type: engine.dispatch_type.value,
-        combine_type: engine.combine_type.value,
-        profile: costs.read.as_deref(),
-    };
-    let build = |phase| {
-        let backend = engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX));
-        (exchange::of_backend(backend).build)(&setting)
-    };
-    Ok([build(Phase::Prefill)?, build(Phase::Decode)?])
 }

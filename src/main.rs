@@ -9,9 +9,11 @@ mod completions;
 mod deployment;
 mod facts;
 mod files;
+mod keys;
 mod list;
 mod measured;
 mod output;
+mod pass;
 mod plan;
 mod profile;
 mod quickstart;
@@ -71,6 +73,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Capacity(arguments) => capacity::run(arguments, &cli.global, output),
         Command::Completions(arguments) => completions::run(arguments, output),
         Command::List(arguments) => list::run(arguments, output),
+        Command::Pass(arguments) => pass::run(arguments, &cli.global, output),
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),
         Command::Profile(command) => profile::run(command, &cli.global, output),
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),

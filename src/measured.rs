@@ -100,7 +100,7 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
         Some(trace) => RoutingSource::Mean(trace),
         None => RoutingSource::Even,
     };
-    let pool = deployment.pool(Role::Both, 1, routing, None, Limits::default());
+    let pool = deployment.pool(Role::Both, 1, routing, None, Limits::default())?;
     alone(deployment, pool, Speculation::default(), seed)
 }
 

@@ -7,6 +7,8 @@ pub mod dispatch;
 mod error;
 pub mod event;
 pub mod flow;
+pub mod forward;
+pub mod lanes;
 pub mod placement;
 pub mod record;
 mod run;

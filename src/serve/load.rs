@@ -103,11 +103,12 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
     let limits = file.limits;
     let mut layouts = vec![format!("{} x {}", file.replicas, first.layout)];
     let first_placement = placement.clone().filter(|_| role == Role::Both);
-    let mut pools = vec![first.pool(role, file.replicas, routing.clone(), first_placement, limits)];
+    let mut pools =
+        vec![first.pool(role, file.replicas, routing.clone(), first_placement, limits)?];
     if let Some(PoolFile { replicas, layout, limits }) = &file.decode {
         let second = deployment(&file, &model, layout.resolve(), &version)?;
         layouts.push(format!("{replicas} x {}", second.layout));
-        pools.push(second.pool(Role::Decode, *replicas, routing, placement, *limits));
+        pools.push(second.pool(Role::Decode, *replicas, routing, placement, *limits)?);
     }
     let load = requests_of(&mut file.load, seed)?;
     let device = first.hardware.device().clone();

@@ -193,18 +193,24 @@ fn tokens_at(index: usize) -> u32 {
 }
 
 /// Draws the experts of one token after the other.
-struct Chooser<'a> {
+pub(crate) struct Chooser<'a> {
     population: &'a Population,
     /// For even draws: the experts in some order.
     order: Vec<u16>,
 }
 
 impl<'a> Chooser<'a> {
-    fn new(population: &'a Population, experts: u16) -> Self {
+    pub(crate) fn new(population: &'a Population, experts: u16) -> Self {
         Self { population, order: (0..experts).collect() }
     }
 
-    fn pick(&mut self, top_k: u16, layer: MoeLayer, bits: &mut Generator, into: &mut Vec<u16>) {
+    pub(crate) fn pick(
+        &mut self,
+        top_k: u16,
+        layer: MoeLayer,
+        bits: &mut Generator,
+        into: &mut Vec<u16>,
+    ) {
         into.clear();
         match self.population {
             Population::Even => {

@@ -1,0 +1,225 @@
+//! One forward pass of full batches on all ranks, layer by layer, with every token's experts.
+//!
+//! Tokens are drawn from a recording (or evenly), sent through the placement, and become the work
+//! of every rank and the bytes of every link ([`work`]); [`crate::lanes`] runs it, with or without
+//! overlap, in closed form or as events. What a service does between passes, and requests that
+//! come and go, are [`crate::serving`]'s.
+
+pub mod estimate;
+mod work;
+
+use std::sync::Arc;
+
+use moecast_profiles::calibration::Factors;
+use moecast_profiles::cost::Kernels;
+use moecast_profiles::cost::exchange::ExchangeModel;
+use moecast_profiles::hardware::Hardware;
+use moecast_profiles::model::ModelShape;
+use moecast_profiles::seed::Seed;
+use moecast_profiles::units::Nanos;
+
+use crate::error::{Error, Result};
+use crate::lanes::compose::{self, Overlap};
+use crate::lanes::events::{self, Events};
+use crate::lanes::{Kind, Program};
+use crate::placement::Placement;
+use crate::serving::Layout;
+use crate::serving::mean::Population;
+use crate::serving::moe::ExpertMap;
+use crate::serving::service::RoutingSource;
+pub use crate::serving::steady::Repeated;
+
+/// How a pass is run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Closed form: every operation takes as long as on its slowest rank.
+    #[default]
+    Step,
+    /// Every operation of every rank and every transfer is an event.
+    Event,
+}
+
+impl Mode {
+    /// Both, by name.
+    pub const NAMED: [(&'static str, Self); 2] = [("step", Self::Step), ("event", Self::Event)];
+
+    /// The name as typed.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Step => "step",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// Everything that a pass may know.
+pub struct Setting {
+    /// Model.
+    pub model: ModelShape,
+    /// The machine of one stage.
+    pub hardware: Hardware,
+    /// Parallelism, without a pipeline.
+    pub layout: Layout,
+    /// Kernel costs, built for the layout.
+    pub kernels: Kernels,
+    /// What carries tokens to their experts, where the layout exchanges any.
+    pub exchange: Option<Arc<dyn ExchangeModel>>,
+    /// Which slots hold which experts; in order where there is none.
+    pub placement: Option<Placement>,
+    /// Where the experts of tokens come from.
+    pub routing: RoutingSource,
+    /// Factors on kernels, and the host's time.
+    pub factors: Factors,
+    /// What every data-parallel rank works on.
+    pub batch: Repeated,
+    /// What may run beside what.
+    pub overlap: Overlap,
+    /// Seed of the draws.
+    pub seed: Seed,
+}
+
+/// A pass that can be drawn and run again and again.
+pub struct Forward {
+    model: ModelShape,
+    hardware: Hardware,
+    layout: Layout,
+    kernels: Kernels,
+    exchange: Option<Arc<dyn ExchangeModel>>,
+    map: ExpertMap,
+    population: Population,
+    factors: Factors,
+    batch: Repeated,
+    overlap: Overlap,
+    seed: Seed,
+}
+
+/// What one pass took.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Passed {
+    /// From its start to the next one's, the host's time included.
+    pub time: Nanos,
+    /// Nanoseconds that operations of every kind take alone, one after the other.
+    pub alone: [f64; Kind::ALL.len()],
+    /// Rows of the busiest expert-parallel rank over the mean, mean over layers.
+    pub imbalance: f64,
+    /// Every operation of every rank, where the pass was run as events.
+    pub events: Option<Events>,
+}
+
+impl Forward {
+    /// Checks that the parts belong together.
+    ///
+    /// # Errors
+    /// [`Error::Scenario`] names the part that does not fit.
+    pub fn new(setting: Setting) -> Result<Self> {
+        let Setting { model, hardware, layout, overlap, batch, exchange, .. } = setting;
+        layout.check(&model)?;
+        overlap.check()?;
+        if layout.pipeline > 1 {
+            let found = format!("pipeline = {}", layout.pipeline);
+            return Err(Error::scenario("layout", found, "1: a pass of one stage"));
+        }
+        if u32::from(hardware.ranks()) != layout.ranks() {
+            let found = format!("{} GPUs in {}", hardware.ranks(), hardware.spec());
+            return Err(Error::scenario(
+                "layout",
+                found,
+                format!("the {} of {layout}", layout.ranks()),
+            ));
+        }
+        for (key, count, length) in [
+            ("requests", batch.requests, batch.context),
+            ("prompts", batch.prompts, batch.prompt_tokens),
+        ] {
+            let cut = u32::from(overlap.micro_batches);
+            if count > 0 && (length == 0 || count < cut) {
+                let found = format!("{count} {key} of {length} tokens");
+                let expected = format!("at least {cut} (one a micro-batch), of at least 1 token");
+                return Err(Error::scenario("batch", found, expected));
+            }
+        }
+        if batch.requests == 0 && batch.prompts == 0 {
+            return Err(Error::scenario("batch", "nothing", "requests, or prompts"));
+        }
+        if layout.exchanges() != exchange.is_some() {
+            let expected = "one where attention has replicas, none elsewhere";
+            return Err(Error::scenario("exchange", format!("{layout}"), expected));
+        }
+        let gathers = exchange.as_ref().is_none_or(|model| model.gathers());
+        let map = ExpertMap::new(&model, &layout, setting.placement.as_ref(), [gathers; 2])?;
+        let population = match &setting.routing {
+            RoutingSource::Even => Population::Even,
+            RoutingSource::Mean(trace) | RoutingSource::Recorded(trace) => {
+                crate::scenario::check_trace(trace, &model)?;
+                Population::of(trace)
+            }
+        };
+        let Setting { kernels, factors, seed, .. } = setting;
+        Ok(Self {
+            model,
+            hardware,
+            layout,
+            kernels,
+            exchange,
+            map,
+            population,
+            factors,
+            batch,
+            overlap,
+            seed,
+        })
+    }
+
+    /// Tokens that a pass moves on: of prompts, and one of every request, of all ranks.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        let Repeated { requests, prompts, prompt_tokens, .. } = self.batch;
+        let of_rank = u64::from(requests) + u64::from(prompts) * u64::from(prompt_tokens);
+        of_rank * u64::from(self.layout.data)
+    }
+
+    /// What overlaps.
+    #[must_use]
+    pub fn overlap(&self) -> &Overlap {
+        &self.overlap
+    }
+
+    /// What kernels take longer because transfers beside them hold multiprocessors.
+    fn crowded(&self) -> f64 {
+        let Overlap { micro_batches, chunks, .. } = self.overlap;
+        let taken = match &self.exchange {
+            Some(model) if micro_batches > 1 || chunks > 1 => model.multiprocessors(),
+            _ => 0,
+        };
+        let all = f64::from(self.hardware.device().multiprocessors.value);
+        all / (all - f64::from(taken)).max(1.0)
+    }
+
+    /// The operations of pass number `number`, and its imbalance: its tokens are drawn anew.
+    #[must_use]
+    pub fn program(&self, number: u32) -> (Program, f64) {
+        let batches = usize::from(self.overlap.micro_batches);
+        let drawn: Vec<work::Drawn> =
+            (0..batches).map(|batch| work::draw(self, number, batch)).collect();
+        let imbalance = drawn.iter().map(|drawn| drawn.imbalance).sum::<f64>() / batches as f64;
+        let drawn: Vec<_> = drawn.into_iter().map(|drawn| (drawn.layers, drawn.head)).collect();
+        let ranks = self.layout.ranks() as usize;
+        (compose::program(ranks, &drawn, &self.overlap), imbalance)
+    }
+
+    /// Draws and runs pass number `number`.
+    #[must_use]
+    pub fn run(&self, number: u32, mode: Mode) -> Passed {
+        let (program, imbalance) = self.program(number);
+        let (total, events) = match mode {
+            Mode::Step => (program.steps().total, None),
+            Mode::Event => {
+                let events = events::run(&program, 0);
+                (events.schedule.total, Some(events))
+            }
+        };
+        let time = Nanos::ceil_from(total) + self.factors.host_time;
+        Passed { time, alone: program.alone(), imbalance, events }
+    }
+}

@@ -1,0 +1,199 @@
+//! What the ranks of one micro-batch do in every layer: tokens are drawn, routed through the
+//! placement, and costed.
+
+use std::sync::Arc;
+
+use moecast_profiles::cost::exchange::{Copies, ExchangeModel, Rule, Way};
+use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
+use moecast_profiles::ids::{MoeLayer, Rank};
+use moecast_profiles::seed::Generator;
+use moecast_profiles::units::Nanos;
+use rayon::prelude::*;
+
+use super::Forward;
+use crate::lanes::Transfer;
+use crate::lanes::compose::{Experts, FeedForward, Layer, Times};
+use crate::serving::mean::Chooser;
+
+/// Tokens of a micro-batch that are drawn; larger ones are scaled from them.
+const DRAWN_MAX: u64 = 65_536;
+
+/// One micro-batch.
+pub(super) struct Drawn {
+    pub(super) layers: Vec<Layer>,
+    pub(super) head: Times,
+    /// Rows of the busiest rank over the mean, mean over layers.
+    pub(super) imbalance: f64,
+}
+
+/// Micro-batch number `batch` of pass number `number`.
+pub(super) fn draw(of: &Forward, number: u32, batch: usize) -> Drawn {
+    let part = Part::new(of, batch);
+    let moe_layers: Vec<u16> = (0..of.map.layers() as u16).collect();
+    // Every layer draws from a stream of its own, so that threads change nothing.
+    let drawn: Vec<(Experts, f64)> = moe_layers
+        .into_par_iter()
+        .map(|layer| {
+            let stream = format!("forward/{number}/{batch}/{layer}");
+            part.experts(MoeLayer(layer), &mut of.seed.stream(&stream))
+        })
+        .collect();
+    let imbalance: f64 = drawn.iter().map(|(_, imbalance)| imbalance).sum();
+    let imbalance = imbalance / drawn.len().max(1) as f64;
+    let mut experts = drawn.into_iter().map(|(experts, _)| experts);
+    let (cost, tokens) = (part.cost(), part.tokens());
+    let attention = part.alike(cost.attention(part.batch) + cost.all_reduce(tokens));
+    let dense = part.alike(cost.dense_layer(tokens) + cost.all_reduce(tokens));
+    let mut layers = Vec::new();
+    let mut own = of.model.moe_layers.iter().copied().peekable();
+    for number in 0..of.model.hidden_layers {
+        let mut attention = Some(Arc::clone(&attention));
+        if own.peek() != Some(&number) {
+            let feed_forward = FeedForward::Dense(Arc::clone(&dense));
+            layers.push(Layer { attention: attention.take(), feed_forward });
+        }
+        // A layer that is routed more than once shares its attention.
+        while own.next_if_eq(&number).is_some() {
+            let feed_forward = FeedForward::Experts(experts.next().expect("one a MoE layer"));
+            layers.push(Layer { attention: attention.take(), feed_forward });
+        }
+    }
+    Drawn { layers, head: part.alike(cost.head(part.asked)), imbalance }
+}
+
+/// What every data-parallel rank does in one micro-batch.
+struct Part<'a> {
+    of: &'a Forward,
+    batch: AttentionBatch,
+    /// Tokens whose next one is asked for.
+    asked: u32,
+    /// What a kernel takes longer than measured: by calibration, and because transfers hold some
+    /// of the multiprocessors.
+    factor: f64,
+}
+
+impl<'a> Part<'a> {
+    fn new(of: &'a Forward, batch: usize) -> Self {
+        let batches = u32::from(of.overlap.micro_batches);
+        // The first ones get what does not divide.
+        let share = |all: u32| all / batches + u32::from((batch as u32) < all % batches);
+        let (requests, prompts) = (share(of.batch.requests), share(of.batch.prompts));
+        let (context, length) = (u64::from(of.batch.context), u64::from(of.batch.prompt_tokens));
+        let prefills = prompts > 0;
+        let batch = AttentionBatch {
+            decode: Attended {
+                requests,
+                tokens: requests,
+                attended: u64::from(requests) * context,
+                cached: u64::from(requests) * context,
+            },
+            prefill: Attended {
+                requests: prompts,
+                tokens: prompts * of.batch.prompt_tokens,
+                attended: u64::from(prompts) * length * (length + 1) / 2,
+                cached: u64::from(prompts) * length,
+            },
+        };
+        let calibrated =
+            if prefills { of.factors.prefill_factor } else { of.factors.decode_factor };
+        let factor = calibrated * of.crowded();
+        Self { of, batch, asked: requests + prompts, factor }
+    }
+
+    fn cost(&self) -> &'a dyn CostModel {
+        self.of.kernels.model.as_ref()
+    }
+
+    /// Of one data-parallel rank.
+    fn tokens(&self) -> u32 {
+        self.batch.tokens()
+    }
+
+    /// The same on all ranks.
+    fn alike(&self, time: Nanos) -> Times {
+        vec![time.0 as f64 * self.factor; self.of.layout.ranks() as usize].into()
+    }
+
+    /// One MoE layer, and the rows of its busiest rank over the mean.
+    fn experts(&self, layer: MoeLayer, bits: &mut Generator) -> (Experts, f64) {
+        let of = self.of;
+        let all = u64::from(self.tokens()) * u64::from(of.layout.data);
+        let drawn = all.min(DRAWN_MAX);
+        let ranks = of.hardware.ranks();
+        let mut copies =
+            of.exchange.as_ref().map(|_| Copies::new(ranks, of.hardware.gpus_per_node()));
+        let mut rows = vec![0_u32; of.map.slots()];
+        let mut chooser = Chooser::new(&of.population, of.map.experts());
+        let mut picks = Vec::new();
+        for number in 0..drawn as u32 {
+            chooser.pick(of.map.top_k(), layer, bits, &mut picks);
+            let targets = picks.iter().map(|expert| {
+                let slot = of.map.slot(layer, *expert, number);
+                rows[slot] += 1;
+                of.map.rank_of(slot, of.layout.expert_tensor)
+            });
+            match &mut copies {
+                Some(copies) => copies.add(Rank((number % u32::from(ranks)) as u16), targets),
+                None => targets.for_each(drop),
+            }
+        }
+        let chunks = f64::from(of.overlap.chunks);
+        let scale = all as f64 / drawn.max(1) as f64;
+        for row in &mut rows {
+            *row = (f64::from(*row) * scale / chunks).round() as u32;
+        }
+        let (routed, imbalance) = self.routed(all, &rows);
+        let exchange = copies.as_mut().zip(of.exchange.as_deref());
+        let exchange = exchange.map(|(copies, model)| {
+            Way::ALL.map(|way| Arc::new(self.transfer(model, way, copies, scale / chunks)))
+        });
+        let (cost, tokens) = (self.cost(), self.tokens());
+        let shared = cost.shared_experts(tokens);
+        let experts = Experts {
+            gate: self.alike(cost.gate(tokens)),
+            shared: (shared.0 > 0).then(|| self.alike(shared)),
+            routed,
+            exchange,
+        };
+        (experts, imbalance)
+    }
+
+    /// Every rank's experts over `rows` of one chunk, of a micro-batch of `all` tokens.
+    fn routed(&self, all: u64, rows: &[u32]) -> (Times, f64) {
+        let of = self.of;
+        let prefills = self.batch.prefill.tokens > 0;
+        let tokens = all.div_ceil(u64::from(of.overlap.chunks));
+        let mut busy = vec![0.0; usize::from(of.layout.expert)];
+        let time = of.map.layer_time(self.cost(), (tokens, prefills), rows, Some(&mut busy));
+        // Partial sums of experts that all ranks hold tokens for; else combine brings them home.
+        let reduce = match of.exchange {
+            Some(_) => Nanos(0),
+            None => self.cost().all_reduce(self.tokens().div_ceil(u32::from(of.overlap.chunks))),
+        };
+        let per_expert_rank = usize::from(of.layout.expert_tensor);
+        let times = busy.iter().flat_map(|time| {
+            std::iter::repeat_n((time + reduce.0 as f64) * self.factor, per_expert_rank)
+        });
+        (times.collect(), time.imbalance)
+    }
+
+    fn transfer(
+        &self,
+        model: &dyn ExchangeModel,
+        way: Way,
+        copies: &mut Copies,
+        scale: f64,
+    ) -> Transfer {
+        let traffic = copies.traffic().scaled(scale);
+        let time = model.time(way, &traffic).0 as f64;
+        let start = (model.start(way).0 as f64).min(time);
+        let ports = match model.rule() {
+            Rule::PerPick | Rule::Gathered => traffic.per_pick,
+            Rule::PerRank => traffic.per_rank,
+            Rule::PerNode => traffic.per_node,
+        };
+        let crosses = [ports.domain.total > 0, ports.network.total > 0];
+        let loads = Vec::new();
+        Transfer { start, busy: time - start, loads, crosses }
+    }
+}

@@ -1,0 +1,313 @@
+//! Operations of a pass on lanes that run side by side: kernels on the multiprocessors of every
+//! rank, transfers over its links.
+//!
+//! A [`Program`] lists the operations of a pass in the order in which they are issued. Two ways to
+//! run it: [`Program::steps`] takes every operation for as long as on its slowest rank, on one set
+//! of lanes for all ranks; [`events::run`] gives every rank lanes of its own and lets transfers
+//! share links. They agree where nothing contends. What overlaps with what is the program's
+//! business ([`compose`]), not theirs.
+
+pub mod compose;
+pub mod events;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use moecast_profiles::units::Nanos;
+
+/// What runs at one time on a rank, beside the other lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lane {
+    /// Multiprocessors.
+    Compute,
+    /// Links inside a node.
+    Domain,
+    /// Links between nodes.
+    Network,
+}
+
+impl Lane {
+    /// All lanes, in the order of tracks.
+    pub const ALL: [Self; 3] = [Self::Compute, Self::Domain, Self::Network];
+
+    /// Name of the track.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compute => "compute",
+            Self::Domain => "domain links",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// What an operation is, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Attention with its projections, and its all-reduce.
+    Attention,
+    /// The router.
+    Gate,
+    /// Tokens on their way to their experts.
+    Dispatch,
+    /// Shared experts.
+    Shared,
+    /// Routed experts.
+    Experts,
+    /// Results on their way back.
+    Combine,
+    /// Feed-forward network of a dense layer.
+    Dense,
+    /// Output head.
+    Head,
+}
+
+impl Kind {
+    /// All kinds, in the order of a layer.
+    pub const ALL: [Self; 8] = [
+        Self::Attention,
+        Self::Gate,
+        Self::Dispatch,
+        Self::Shared,
+        Self::Experts,
+        Self::Combine,
+        Self::Dense,
+        Self::Head,
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Attention => "attention",
+            Self::Gate => "gate",
+            Self::Dispatch => "dispatch",
+            Self::Shared => "shared experts",
+            Self::Experts => "experts",
+            Self::Combine => "combine",
+            Self::Dense => "dense",
+            Self::Head => "head",
+        }
+    }
+}
+
+/// A transfer that all ranks of a layer take part in.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transfer {
+    /// Nanoseconds that no byte accounts for.
+    pub start: f64,
+    /// Nanoseconds of its busiest link.
+    pub busy: f64,
+    /// Links and how long each is busy, as a share of the busiest.
+    pub loads: Vec<(u32, f64)>,
+    /// Whether it crosses links inside nodes, and links between them.
+    pub crosses: [bool; 2],
+}
+
+/// What an operation occupies, and for how long.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// `[R]` nanoseconds of every rank's multiprocessors.
+    Compute(Arc<[f64]>),
+    /// Links of all ranks.
+    Transfer(Arc<Transfer>),
+}
+
+impl Work {
+    /// Nanoseconds of the slowest rank, alone on the machine.
+    #[must_use]
+    pub fn alone(&self) -> f64 {
+        match self {
+            Self::Compute(times) => slowest(times),
+            Self::Transfer(transfer) => transfer.start + transfer.busy,
+        }
+    }
+}
+
+fn slowest(times: &[f64]) -> f64 {
+    times.iter().copied().fold(0.0, f64::max)
+}
+
+/// One operation of a pass.
+#[derive(Clone, Debug)]
+pub struct Operation {
+    /// What it is.
+    pub kind: Kind,
+    /// Layer of the model, counted from the first.
+    pub layer: u16,
+    /// Micro-batch.
+    pub batch: u8,
+    /// Part of the micro-batch.
+    pub chunk: u16,
+    /// What it occupies.
+    pub work: Work,
+    /// Operations that must have ended, all of them earlier in the program.
+    pub after: Vec<u32>,
+}
+
+/// The operations of one pass, in the order in which they are issued: what is ready goes in this
+/// order where a lane is wanted twice.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    operations: Vec<Operation>,
+    ranks: usize,
+}
+
+/// When operations ran.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Schedule {
+    /// From the first start to the last end, nanoseconds.
+    pub total: f64,
+    /// Start and end of every operation.
+    pub spans: Vec<(f64, f64)>,
+}
+
+impl Program {
+    /// Without operations, on so many ranks.
+    #[must_use]
+    pub fn new(ranks: usize) -> Self {
+        Self { operations: Vec::new(), ranks }
+    }
+
+    /// Adds an operation, and gives its number.
+    ///
+    /// # Panics
+    /// When it waits for one that is not before it, or its times are not those of the ranks.
+    pub fn add(&mut self, operation: Operation) -> u32 {
+        let number = u32::try_from(self.operations.len()).expect("programs are short");
+        let earlier = operation.after.iter().all(|before| *before < number);
+        assert!(earlier, "operation {number} waits for {:?}", operation.after);
+        if let Work::Compute(times) = &operation.work {
+            assert_eq!(times.len(), self.ranks, "times of operation {number}: one a rank");
+        }
+        self.operations.push(operation);
+        number
+    }
+
+    /// All operations.
+    #[must_use]
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// Ranks.
+    #[must_use]
+    pub fn ranks(&self) -> usize {
+        self.ranks
+    }
+
+    /// Nanoseconds that operations of every kind take alone, one after the other.
+    #[must_use]
+    pub fn alone(&self) -> [f64; Kind::ALL.len()] {
+        let mut sums = [0.0; Kind::ALL.len()];
+        for operation in &self.operations {
+            sums[operation.kind as usize] += operation.work.alone();
+        }
+        sums
+    }
+
+    /// Runs with every operation as long as on its slowest rank, and one set of lanes for all.
+    ///
+    /// A lane takes what was ready first, and of what became ready at once the earliest of the
+    /// program. Cost: the operations times the few that are ready at a time.
+    #[must_use]
+    pub fn steps(&self) -> Schedule {
+        let mut spans = vec![(0.0, 0.0); self.operations.len()];
+        let mut free = [0.0_f64; Lane::ALL.len()];
+        let mut waits: Vec<usize> = self.operations.iter().map(|one| one.after.len()).collect();
+        let followers = self.followers();
+        // Number and the time from which it wants its lanes.
+        let mut ready: Vec<(f64, u32)> = Vec::new();
+        for (number, operation) in (0..).zip(&self.operations) {
+            if operation.after.is_empty() {
+                ready.push((operation.wants(0.0), number));
+            }
+        }
+        let mut total = 0.0_f64;
+        while let Some(place) = self.next(&ready, &free) {
+            let (wanted, number) = ready.swap_remove(place);
+            let operation = &self.operations[number as usize];
+            let lanes = operation.lanes();
+            let begin = lanes.clone().map(|lane| free[lane as usize]).fold(wanted, f64::max);
+            let end = begin + operation.occupies();
+            lanes.for_each(|lane| free[lane as usize] = end);
+            spans[number as usize] = (begin - operation.start(), end);
+            total = total.max(end);
+            for &follower in &followers[number as usize] {
+                let waiting = &mut waits[follower as usize];
+                *waiting -= 1;
+                if *waiting == 0 {
+                    let next = &self.operations[follower as usize];
+                    let ends = next.after.iter().map(|before| spans[*before as usize].1);
+                    ready.push((next.wants(ends.fold(0.0, f64::max)), follower));
+                }
+            }
+        }
+        Schedule { total, spans }
+    }
+
+    /// Of what is ready, what can begin first; the earliest of the program at a tie.
+    fn next(&self, ready: &[(f64, u32)], free: &[f64; Lane::ALL.len()]) -> Option<usize> {
+        let begin = |&(wanted, number): &(f64, u32)| {
+            let lanes = self.operations[number as usize].lanes();
+            lanes.map(|lane| free[lane as usize]).fold(wanted, f64::max)
+        };
+        let key = |one: &(f64, u32)| (begin(one), one.0, one.1);
+        let order = |left: &usize, right: &usize| {
+            let (left, right) = (key(&ready[*left]), key(&ready[*right]));
+            left.partial_cmp(&right).expect("times are numbers")
+        };
+        (0..ready.len()).min_by(order)
+    }
+
+    /// Operations that wait for each.
+    fn followers(&self) -> Vec<Vec<u32>> {
+        let mut followers = vec![Vec::new(); self.operations.len()];
+        for (number, operation) in (0..).zip(&self.operations) {
+            for &before in &operation.after {
+                followers[before as usize].push(number);
+            }
+        }
+        followers
+    }
+}
+
+impl Operation {
+    /// Nanoseconds before it wants a link.
+    fn start(&self) -> f64 {
+        match &self.work {
+            Work::Compute(_) => 0.0,
+            Work::Transfer(transfer) => transfer.start,
+        }
+    }
+
+    /// When it wants its lanes, if what it waits for has ended at `ready`.
+    fn wants(&self, ready: f64) -> f64 {
+        ready + self.start()
+    }
+
+    /// Nanoseconds that it holds its lanes, on the slowest rank.
+    fn occupies(&self) -> f64 {
+        match &self.work {
+            Work::Compute(times) => slowest(times),
+            Work::Transfer(transfer) => transfer.busy,
+        }
+    }
+
+    fn lanes(&self) -> impl Iterator<Item = Lane> + Clone + use<> {
+        let uses = match &self.work {
+            Work::Compute(_) => [true, false, false],
+            Work::Transfer(transfer) => [false, transfer.crosses[0], transfer.crosses[1]],
+        };
+        Lane::ALL.into_iter().zip(uses).filter(|(_, used)| *used).map(|(lane, _)| lane)
+    }
+}
+
+impl Schedule {
+    /// The whole, in nanoseconds.
+    #[must_use]
+    pub fn time(&self) -> Nanos {
+        Nanos::ceil_from(self.total)
+    }
+}

@@ -1,0 +1,179 @@
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::compose::{Experts, FeedForward, Layer, Overlap, program};
+use super::*;
+
+/// Links of the machine in these tests: one inside nodes, one between them.
+const LINKS: usize = 2;
+
+fn times(values: &[f64]) -> Arc<[f64]> {
+    values.into()
+}
+
+/// A transfer of `busy` ns over one of the two links, after `start` ns.
+fn transfer(start: f64, busy: f64, link: usize) -> Arc<Transfer> {
+    let crosses = [link == 0, link == 1];
+    Arc::new(Transfer { start, busy, loads: vec![(link as u32, 1.0)], crosses })
+}
+
+fn experts(routed: &[f64], shared: Option<f64>, exchange: [Arc<Transfer>; 2]) -> Experts {
+    let ranks = routed.len();
+    Experts {
+        gate: times(&vec![0.0; ranks]),
+        shared: shared.map(|shared| times(&vec![shared; ranks])),
+        routed: times(routed),
+        exchange: Some(exchange),
+    }
+}
+
+fn layer(attention: f64, experts: Experts) -> Layer {
+    let ranks = experts.routed.len();
+    Layer {
+        attention: Some(times(&vec![attention; ranks])),
+        feed_forward: FeedForward::Experts(experts),
+    }
+}
+
+fn head(ranks: usize) -> Arc<[f64]> {
+    times(&vec![0.0; ranks])
+}
+
+/// Attention 10, dispatch 2 + 20, experts 8 on the slower rank, combine 2 + 20: one after the
+/// other 62, in either mode.
+#[test]
+fn without_overlap_a_pass_is_its_parts() {
+    let own = layer(10.0, experts(&[4.0, 8.0], None, [transfer(2.0, 20.0, 1), transfer(2.0, 20.0, 1)]));
+    let program = program(2, &[(vec![own], head(2))], &Overlap::NONE);
+    assert_eq!(program.steps().total, 62.0);
+    assert_eq!(events::run(&program, LINKS).schedule.total, 62.0);
+    assert_eq!(program.alone().iter().sum::<f64>(), 62.0);
+}
+
+/// Shared experts of 15 beside a dispatch of 22 cost nothing; of 30 they hold experts up by 8.
+#[test]
+fn shared_experts_hide_behind_the_dispatch() {
+    for (shared, expected) in [(15.0, 62.0), (30.0, 70.0)] {
+        let exchange = [transfer(2.0, 20.0, 1), transfer(2.0, 20.0, 1)];
+        let own = layer(10.0, experts(&[8.0], Some(shared), exchange));
+        let program = program(1, &[(vec![own], head(1))], &Overlap::SINGLE_BATCH);
+        assert_eq!(program.steps().total, expected, "{shared}");
+        assert_eq!(events::run(&program, LINKS).schedule.total, expected, "{shared}");
+    }
+}
+
+/// Two micro-batches, attention 10, dispatch 10, experts 10, combine 10, no start:
+///
+/// ```text
+/// compute   A1 B1 EA EB
+/// network      DA DB CA CB
+/// ```
+/// where EA waits for DA (20 to 30), CA for EA: 50 instead of 80 without overlap.
+#[test]
+fn two_micro_batches_take_turns() {
+    let one = || {
+        let exchange = [transfer(0.0, 10.0, 1), transfer(0.0, 10.0, 1)];
+        (vec![layer(10.0, experts(&[10.0], None, exchange))], head(1))
+    };
+    let program = program(1, &[one(), one()], &Overlap::TWO_BATCH);
+    assert_eq!(program.steps().total, 50.0);
+    assert_eq!(events::run(&program, LINKS).schedule.total, 50.0);
+}
+
+/// Two chunks: dispatches 10 and 10, experts 10 each behind them, combines 10 each: the links are
+/// busy from 0 to 20 with dispatches, then with combines: 40 instead of 60.
+#[test]
+fn chunks_make_a_pipeline() {
+    let exchange = [transfer(0.0, 10.0, 1), transfer(0.0, 10.0, 1)];
+    let own = layer(0.0, experts(&[10.0], None, exchange));
+    let overlap = Overlap { chunks: 2, ..Overlap::NONE };
+    let program = program(1, &[(vec![own], head(1))], &overlap);
+    assert_eq!(program.steps().total, 40.0);
+}
+
+/// Two transfers of 10 over one link at a time: the closed form lets one after the other, events
+/// share, and both are through at 20; over two links both are through at 10.
+#[test]
+fn transfers_that_meet_share_their_link() {
+    for (links, expected) in [([1, 1], 20.0), ([0, 1], 10.0)] {
+        let mut program = Program::new(1);
+        for (batch, link) in (0..).zip(links) {
+            let work = Work::Transfer(transfer(0.0, 10.0, link));
+            let kind = Kind::Dispatch;
+            program.add(Operation { kind, layer: 0, batch, chunk: 0, work, after: vec![] });
+        }
+        assert_eq!(program.steps().total, expected);
+        let events = events::run(&program, LINKS);
+        assert_eq!(events.schedule.total, expected);
+        assert_eq!(events.link_busy.iter().sum::<f64>(), 20.0);
+    }
+}
+
+fn arbitrary_layers(ranks: usize) -> impl Strategy<Value = Vec<(f64, Vec<f64>, f64, [f64; 4])>> {
+    let one = (
+        1e3..1e5_f64,
+        proptest::collection::vec(1e3..1e5_f64, ranks),
+        1e3..5e4_f64,
+        [0.0..2e4_f64, 1e3..1e5, 0.0..2e4, 1e3..1e5],
+    );
+    proptest::collection::vec(one, 1..12)
+}
+
+fn random(layers: &[(f64, Vec<f64>, f64, [f64; 4])], share: f64, overlap: &Overlap) -> Program {
+    let ranks = layers[0].1.len();
+    let batches: Vec<(Vec<Layer>, Arc<[f64]>)> = (0..overlap.micro_batches)
+        .map(|_| {
+            let own = layers.iter().map(|(attention, routed, shared, exchange)| {
+                let routed: Vec<f64> = routed.iter().map(|time| time * share).collect();
+                let [a, b, c, d] = *exchange;
+                let exchange = [transfer(a, b * share, 1), transfer(c, d * share, 1)];
+                layer(attention * share, experts(&routed, Some(shared * share), exchange))
+            });
+            (own.collect(), head(ranks))
+        })
+        .collect();
+    program(ranks, &batches, overlap)
+}
+
+proptest! {
+    /// The bar of the two modes: 1% where nothing contends, 10% under two-batch overlap.
+    #[test]
+    fn the_modes_agree(layers in arbitrary_layers(4)) {
+        for (overlap, share, most) in
+            [(Overlap::NONE, 1.0, 0.01), (Overlap::SINGLE_BATCH, 1.0, 0.01), (Overlap::TWO_BATCH, 0.5, 0.1)]
+        {
+            let program = random(&layers, share, &overlap);
+            let (step, event) = (program.steps().total, events::run(&program, LINKS).schedule.total);
+            prop_assert!((event / step - 1.0).abs() <= most, "{overlap}: {step} and {event}");
+        }
+    }
+
+    /// No lane does two things at once, nothing starts before what it waits for, and a pass takes
+    /// at least its busiest lane and at most the sum of its parts.
+    #[test]
+    fn lanes_do_one_thing_at_a_time(layers in arbitrary_layers(3), chunks in 1_u16..4) {
+        let overlap = Overlap { chunks, ..Overlap::TWO_BATCH };
+        let program = random(&layers, 0.5, &overlap);
+        let schedule = program.steps();
+        let sum: f64 = program.alone().iter().sum();
+        prop_assert!(schedule.total <= sum * (1.0 + 1e-9));
+        for lane in Lane::ALL {
+            let mut held: Vec<(f64, f64)> = program.operations().iter().zip(&schedule.spans)
+                .filter(|(one, _)| one.lanes().any(|own| own == lane))
+                .map(|(one, (start, end))| (start + one.start(), *end))
+                .collect();
+            held.sort_by(|a, b| a.partial_cmp(b).unwrap());
+            for pair in held.windows(2) {
+                prop_assert!(pair[1].0 >= pair[0].1 - 1e-6, "{}: {pair:?}", lane.name());
+            }
+            let busy: f64 = held.iter().map(|(start, end)| end - start).sum();
+            prop_assert!(schedule.total >= busy - 1e-6);
+        }
+        for (operation, (start, _)) in program.operations().iter().zip(&schedule.spans) {
+            for before in &operation.after {
+                prop_assert!(*start >= schedule.spans[*before as usize].1 - 1e-6);
+            }
+        }
+    }
+}

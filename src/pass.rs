@@ -1,0 +1,212 @@
+//! `moecast pass`: one forward pass of full batches, and what overlap, placement or another
+//! exchange would change.
+
+pub(crate) mod build;
+pub(crate) mod file;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use moecast_profiles::seed::Seed;
+use moecast_sim::forward::Mode;
+use moecast_sim::forward::estimate::{Estimate, Precision};
+use moecast_sim::lanes::Kind;
+use serde_json::{Value, json};
+
+use self::build::Built;
+use self::file::{Passes, Published, Unit, Variant};
+use crate::cli::{self, Global};
+use crate::output::{Output, Table, show_micros};
+
+/// A variant that was run.
+pub(crate) struct Ran {
+    pub(crate) name: String,
+    pub(crate) built: Built,
+    pub(crate) estimate: Estimate,
+}
+
+impl Ran {
+    /// Draws and runs passes of `variant`; paths in it start at `folder`.
+    pub(crate) fn new(
+        variant: &Variant,
+        folder: &Path,
+        mode: Mode,
+        precision: Precision,
+        seed: Seed,
+    ) -> Result<Self> {
+        let built = build::build(&variant.pass, folder, seed)
+            .with_context(|| format!("variant {}", variant.name))?;
+        let estimate = built.forward.estimate(mode, precision);
+        Ok(Self { name: variant.name.clone(), built, estimate })
+    }
+
+    fn per_gpu(&self) -> f64 {
+        self.estimate.tokens_per_second() / f64::from(self.built.gpus)
+    }
+
+    fn json(&self) -> Value {
+        let Estimate { passes, time, half_width, alone, imbalance, tokens } = &self.estimate;
+        let alone: serde_json::Map<String, Value> = Kind::ALL
+            .iter()
+            .zip(alone)
+            .map(|(kind, nanos)| (kind.name().to_owned(), json!(nanos * 1e-3)))
+            .collect();
+        json!({
+            "variant": self.name, "about": self.built.about, "gpus": self.built.gpus,
+            "passes": passes, "tokens": tokens, "time_us": time * 1e-3,
+            "time_us_ci95": half_width * 1e-3, "alone_us": alone, "imbalance": imbalance,
+            "tokens_per_second": self.estimate.tokens_per_second(),
+            "tokens_per_second_per_gpu": self.per_gpu(),
+        })
+    }
+}
+
+/// A published figure beside the simulated one.
+pub(crate) struct Judged {
+    pub(crate) system: String,
+    pub(crate) published: Published,
+    pub(crate) simulated: f64,
+}
+
+impl Judged {
+    /// Holds what was `published` against what `ran`.
+    pub(crate) fn new(system: &str, published: &Published, ran: &[Ran]) -> Self {
+        let of = |name: &str| ran.iter().find(|ran| ran.name == name).expect("checked on reading");
+        let own = of(&published.variant);
+        let simulated = match published.unit {
+            Unit::PerGpu => own.per_gpu(),
+            Unit::PerNode => own.per_gpu() * f64::from(own.built.gpus_per_node),
+            Unit::Milliseconds => own.estimate.time * 1e-6,
+            Unit::Times => {
+                let over = published.over.as_deref().expect("checked on reading");
+                own.per_gpu() / of(over).per_gpu()
+            }
+        };
+        Self { system: system.to_owned(), published: published.clone(), simulated }
+    }
+
+    pub(crate) fn error(&self) -> f64 {
+        self.simulated / self.published.measured - 1.0
+    }
+
+    /// The figure and what it is of.
+    pub(crate) fn title(&self) -> String {
+        let Published { variant, over, .. } = &self.published;
+        match over {
+            Some(over) => format!("{variant} over {over}"),
+            None => variant.clone(),
+        }
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let Published { variant, over, unit, measured, source, assumed, .. } = &self.published;
+        json!({
+            "system": self.system, "variant": variant, "over": over, "unit": unit,
+            "measured": measured, "predicted": self.simulated, "error": self.error(),
+            "source": source, "assumed": assumed,
+        })
+    }
+}
+
+/// Published figures as a table.
+pub(crate) fn table(judged: &[&Judged]) -> Table {
+    let mut table = Table::new(&["system", "figure", "unit", "published", "simulated", "error"]);
+    for row in judged {
+        let digits = |value: f64| match row.published.unit {
+            Unit::Times | Unit::Milliseconds => format!("{value:.2}"),
+            Unit::PerGpu | Unit::PerNode => format!("{value:.0}"),
+        };
+        let unit = serde_json::to_value(row.published.unit).unwrap_or_default();
+        table.row([
+            row.system.clone(),
+            row.title(),
+            unit.as_str().unwrap_or_default().to_owned(),
+            digits(row.published.measured),
+            digits(row.simulated),
+            format!("{:+.1}%", row.error() * 100.0),
+        ]);
+    }
+    table
+}
+
+pub(crate) fn run(arguments: &cli::Pass, global: &Global, output: &Output) -> Result<()> {
+    let passes = file::read(&arguments.file)?;
+    let folder = arguments.file.parent().unwrap_or(Path::new(""));
+    let precision = Precision { relative: arguments.precision, ..Precision::default() };
+    let chosen: Vec<&Variant> = match &arguments.variant {
+        None => passes.variants.iter().collect(),
+        Some(name) => vec![find(&passes, name)?],
+    };
+    let mode = arguments.mode.into();
+    let bar = output.progress("pass", chosen.len() as u64, crate::output::Measure::Count);
+    let mut ran = Vec::new();
+    for variant in chosen {
+        ran.push(Ran::new(variant, folder, mode, precision, Seed(global.seed))?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let has = |name: &String| ran.iter().any(|own| own.name == *name);
+    let judged: Vec<Judged> = passes
+        .published
+        .iter()
+        .filter(|own| has(&own.variant) && own.over.as_ref().is_none_or(has))
+        .map(|own| Judged::new(&passes.name, own, &ran))
+        .collect();
+    let answer = json!({
+        "name": passes.name, "about": passes.about, "mode": mode.name(),
+        "variants": ran.iter().map(Ran::json).collect::<Vec<_>>(),
+        "published": judged.iter().map(Judged::json).collect::<Vec<_>>(),
+    });
+    if output.json(&answer)? {
+        return Ok(());
+    }
+    print(&passes, mode, &ran, &judged, output)
+}
+
+fn find<'a>(passes: &'a Passes, name: &str) -> Result<&'a Variant> {
+    passes.variants.iter().find(|own| own.name == name).with_context(|| {
+        let names: Vec<&str> = passes.variants.iter().map(|own| own.name.as_str()).collect();
+        format!("--variant {name}: not in the file; expected one of {}", names.join(", "))
+    })
+}
+
+fn print(
+    passes: &Passes,
+    mode: Mode,
+    ran: &[Ran],
+    judged: &[Judged],
+    output: &Output,
+) -> Result<()> {
+    output.note(&format!("{}: {} ({} mode)\n", passes.name, passes.about, mode.name()))?;
+    let kinds: Vec<Kind> = Kind::ALL
+        .into_iter()
+        .filter(|kind| ran.iter().any(|own| own.estimate.alone[*kind as usize] > 0.0))
+        .collect();
+    let mut headings = vec!["variant", "pass", "tokens/s per GPU", "imbalance"];
+    headings.extend(kinds.iter().map(|kind| kind.name()));
+    let mut table = Table::new(&headings);
+    for own in ran {
+        let Estimate { time, half_width, alone, imbalance, .. } = &own.estimate;
+        let mut cells = vec![
+            own.name.clone(),
+            format!("{} ± {:.1}%", show_micros(time * 1e-3), half_width / time * 100.0),
+            format!("{:.0}", own.per_gpu()),
+            format!("{imbalance:.2}"),
+        ];
+        cells.extend(kinds.iter().map(|kind| show_micros(alone[*kind as usize] * 1e-3)));
+        table.row(cells);
+    }
+    output.table(&table)?;
+    output.note("parts are what their operations take alone, one after the other; the pass is what overlap makes of them")?;
+    if !judged.is_empty() {
+        output.note("")?;
+        output.table(&self::table(&judged.iter().collect::<Vec<_>>()))?;
+        let mut assumed: Vec<&String> =
+            judged.iter().flat_map(|row| &row.published.assumed).collect();
+        assumed.dedup();
+        for line in assumed {
+            output.note(&format!("assumed: {line}"))?;
+        }
+    }
+    output.details(ran.iter().map(|own| format!("{}: {}", own.name, own.built.about)))
+}

@@ -1,0 +1,219 @@
+//! A file of passes: a base, variants that change keys of it, and what was published of them.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use moecast_sim::lanes::compose::Overlap;
+use moecast_sim::serving::file::LayoutFile;
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+use crate::keys;
+
+/// A file as typed.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Typed {
+    name: String,
+    about: String,
+    /// Keys of [`PassFile`].
+    base: Table,
+    #[serde(default)]
+    variants: Vec<VariantFile>,
+    #[serde(default)]
+    published: Vec<Published>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VariantFile {
+    name: String,
+    #[serde(default)]
+    set: Table,
+}
+
+/// Passes of one system, and what was published of them.
+pub(crate) struct Passes {
+    pub(crate) name: String,
+    pub(crate) about: String,
+    pub(crate) variants: Vec<Variant>,
+    pub(crate) published: Vec<Published>,
+}
+
+/// A pass by name.
+pub(crate) struct Variant {
+    pub(crate) name: String,
+    pub(crate) pass: PassFile,
+}
+
+/// One pass, as typed.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PassFile {
+    /// Model preset, or path of a `config.json`.
+    pub(crate) model: String,
+    /// Kind of GPU: a hardware preset.
+    pub(crate) gpu: String,
+    /// GPUs of a node; as the preset's machines are sold where it is absent.
+    #[serde(default)]
+    pub(crate) gpus_per_node: u16,
+    pub(crate) engine: String,
+    #[serde(default)]
+    pub(crate) engine_version: String,
+    /// Kernel cost model; measured kernels where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cost: Option<String>,
+    /// What carries tokens to their experts; the engine's own where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) exchange: Option<String>,
+    pub(crate) layout: LayoutFile,
+    /// `even`, `like` (the model's published statistics), or the path of a trace.
+    pub(crate) routing: String,
+    /// Slots a layer; one an expert where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) slots: Option<u16>,
+    /// Placement algorithm, fitted on the routing itself.
+    #[serde(default = "linear")]
+    pub(crate) algorithm: String,
+    #[serde(default)]
+    pub(crate) overlap: OverlapFile,
+    pub(crate) batch: BatchFile,
+}
+
+fn linear() -> String {
+    "linear".to_owned()
+}
+
+/// What may run beside what: a scheme by name, or its choices.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(untagged)]
+pub(crate) enum OverlapFile {
+    Named(String),
+    Choices(Overlap),
+}
+
+impl Default for OverlapFile {
+    fn default() -> Self {
+        Self::Choices(Overlap::NONE)
+    }
+}
+
+impl OverlapFile {
+    pub(crate) fn resolve(&self) -> Result<Overlap> {
+        match self {
+            Self::Choices(overlap) => Ok(*overlap),
+            Self::Named(name) => overlap(name),
+        }
+    }
+}
+
+/// A scheme by name.
+pub(crate) fn overlap(name: &str) -> Result<Overlap> {
+    let named = Overlap::NAMED.iter().find(|(own, _)| *own == name);
+    let names: Vec<&str> = Overlap::NAMED.iter().map(|(name, _)| *name).collect();
+    let (_, overlap) =
+        named.with_context(|| format!("overlap: {name}; expected one of {}", names.join(", ")))?;
+    Ok(*overlap)
+}
+
+/// What every data-parallel rank works on.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BatchFile {
+    /// Requests that generate.
+    pub(crate) requests: u32,
+    /// Tokens of context of each.
+    pub(crate) context: u32,
+    /// Whole prompts.
+    pub(crate) prompts: u32,
+    /// Tokens of each.
+    pub(crate) prompt_tokens: u32,
+}
+
+/// What a figure counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub(crate) enum Unit {
+    #[serde(rename = "tokens/s per GPU")]
+    PerGpu,
+    #[serde(rename = "tokens/s per node")]
+    PerNode,
+    /// Of a pass.
+    #[serde(rename = "ms")]
+    Milliseconds,
+    /// Tokens a second over those of another variant.
+    #[serde(rename = "times")]
+    Times,
+}
+
+/// A figure that somebody measured.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Published {
+    pub(crate) variant: String,
+    /// What it is compared with, where the unit is `times`.
+    #[serde(default)]
+    pub(crate) over: Option<String>,
+    pub(crate) unit: Unit,
+    pub(crate) measured: f64,
+    pub(crate) source: String,
+    /// Absolute error that it may not exceed: what it was when somebody last looked.
+    #[serde(default)]
+    pub(crate) error_max: Option<f64>,
+    /// What the source does not say, or moecast does not do.
+    #[serde(default)]
+    pub(crate) assumed: Vec<String>,
+}
+
+/// Reads the file at `path`.
+pub(crate) fn read(path: &Path) -> Result<Passes> {
+    let shown = path.display().to_string();
+    resolve(keys::read_toml(path)?).context(shown)
+}
+
+/// Reads a file that ships with moecast.
+pub(crate) fn parse(text: &str, name: &str) -> Result<Passes> {
+    resolve(toml::from_str(text).with_context(|| name.to_owned())?).with_context(|| name.to_owned())
+}
+
+fn resolve(typed: Typed) -> Result<Passes> {
+    let Typed { name, about, base, variants, published } = typed;
+    let mut found: Vec<Variant> = Vec::new();
+    let all = if variants.is_empty() {
+        vec![VariantFile { name: name.clone(), set: Table::new() }]
+    } else {
+        variants
+    };
+    for VariantFile { name, set } in all {
+        let twice = found.iter().any(|own| own.name == name);
+        ensure!(!twice, "variant {name}: twice; expected another name");
+        let (mut table, changes) = (base.clone(), keys::flat(set));
+        // A scheme by name and one by its choices are one key.
+        for (key, value) in &changes {
+            if key.starts_with("overlap.") && table.get("overlap").is_some_and(|own| own.is_str()) {
+                table.remove("overlap");
+            }
+            keys::set(&mut table, key, value.clone())?;
+        }
+        let pass: std::result::Result<PassFile, _> = table.try_into();
+        let pass = pass.map_err(|error| keys::explained(&error, &changes));
+        found.push(Variant { pass: pass.with_context(|| format!("variant {name}"))?, name });
+    }
+    for Published { variant, over, unit, measured, .. } in &published {
+        for name in std::iter::once(variant).chain(over) {
+            if !found.iter().any(|own| own.name == *name) {
+                let names: Vec<&str> = found.iter().map(|own| own.name.as_str()).collect();
+                bail!("published: variant {name}; expected one of {}", names.join(", "));
+            }
+        }
+        ensure!(
+            *measured > 0.0 && measured.is_finite(),
+            "published of {variant}: measured {measured}; expected a number above 0"
+        );
+        let relative = *unit == Unit::Times;
+        ensure!(
+            relative == over.is_some(),
+            "published of {variant}: over; expected with the unit times, and with no other"
+        );
+    }
+    Ok(Passes { name, about, variants: found, published })
+}

@@ -36,6 +36,8 @@ pub(crate) struct Names<'a> {
     pub(crate) layout: Layout,
     pub(crate) cost: Option<&'a str>,
     pub(crate) profile: Option<&'a str>,
+    /// The only kind of passes that it runs; `None` for both.
+    pub(crate) phase: Option<Phase>,
 }
 
 impl Deployment {
@@ -44,6 +46,9 @@ impl Deployment {
         layout.check(&model)?;
         let engine = engine::find(names.engine)?.at(names.version).clone();
         let hardware = machine(gpu, names.gpus_per_node, &layout)?;
+        let exchange = names.phase.filter(|_| layout.exchanges());
+        let exchange =
+            exchange.map(|phase| engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX)));
         let costs = facts::costs_of(
             names.cost,
             names.profile,
@@ -54,6 +59,7 @@ impl Deployment {
                 tensor: layout.tensor,
                 expert_tensor: layout.expert_tensor,
                 experts: layout.expert,
+                exchange,
             },
         )?;
         Ok(Self { model, engine, hardware, layout, costs })

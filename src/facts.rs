@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result};
 use moecast_profiles::builtin;
 use moecast_profiles::cost::{self, Kernels};
+use moecast_profiles::engine::Backend;
 use moecast_profiles::hardware::{Hardware, SourceKind, Sourced};
 use moecast_profiles::model::{ModelShape, read_config};
 use moecast_profiles::profile::Profile;
@@ -86,7 +87,7 @@ pub(crate) fn costs(
     hardware: &Hardware,
     engine: &str,
 ) -> Result<Costs> {
-    let layout = Layout { tensor: 1, expert_tensor: 1, experts: hardware.ranks() };
+    let layout = Layout { tensor: 1, expert_tensor: 1, experts: hardware.ranks(), exchange: None };
     costs_of(cost, profile, model, hardware, engine, layout)
 }
 
@@ -96,6 +97,8 @@ pub(crate) struct Layout {
     pub(crate) tensor: u16,
     pub(crate) expert_tensor: u16,
     pub(crate) experts: u16,
+    /// What brings experts their tokens, where it is known for all passes.
+    pub(crate) exchange: Option<Backend>,
 }
 
 /// The same on some other layout than experts over all ranks.
@@ -120,6 +123,7 @@ pub(crate) fn costs_of(
         tensor_ranks: layout.tensor,
         expert_tensor_ranks: layout.expert_tensor,
         expert_ranks: layout.experts,
+        exchange: layout.exchange,
         profile: read.as_ref().map(|(_, file)| file.profile.as_ref()),
     };
     let kernels = Kernels::new(entry, &setting)?;

@@ -95,6 +95,7 @@ fn service(run: &MeasuredRun, profile: Option<&str>, seed: Seed) -> Result<Servi
         layout,
         cost: None,
         profile,
+        phase: None,
     })?;
     let routing = match facts::likeness(&deployment.model, seed)? {
         Some(trace) => RoutingSource::Mean(trace),

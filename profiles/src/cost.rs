@@ -12,6 +12,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use crate::engine::Backend;
 use crate::hardware::Device;
 use crate::model::ModelShape;
 use crate::profile::Profile;
@@ -121,6 +122,8 @@ pub struct Setting<'a> {
     pub expert_tensor_ranks: u16,
     /// Ranks that experts are divided over.
     pub expert_ranks: u16,
+    /// What brings experts their tokens, where that decides which kernels run on them.
+    pub exchange: Option<Backend>,
     /// Measured kernels of that GPU, where there are any.
     pub profile: Option<&'a Profile>,
 }

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use moecast_planner::algorithms;
 use moecast_planner::problem::{Problem, Shape};
 use moecast_profiles::calibration::Factors;
+use moecast_profiles::engine::Phase;
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 use moecast_sim::forward::{Forward, Repeated, Setting};
@@ -41,6 +42,7 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
         layout: file.layout.resolve(),
         cost: file.cost.as_deref(),
         profile: None,
+        phase: Some(if file.batch.prompts > 0 { Phase::Prefill } else { Phase::Decode }),
     })?;
     let BatchFile { requests, context, prompts, prompt_tokens } = file.batch;
     let exchange = deployment.exchange(file.exchange.as_deref(), prompts > 0)?;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use moecast_planner::Plan;
 use moecast_profiles::calibration::{Calibration, Factors, Key};
+use moecast_profiles::engine::Phase;
 use moecast_profiles::hardware::Device;
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::registry::nearest;
@@ -92,7 +93,8 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
     each_path(&mut file, |name| Ok(folder.join(name).display().to_string()))?;
     let model = facts::model(&file.model)?;
     let version = file.engine_version.clone().unwrap_or_default();
-    let first = deployment(&file, &model, file.layout.resolve(), &version)?;
+    let phase = file.decode.is_some().then_some(Phase::Prefill);
+    let first = deployment(&file, &model, (file.layout.resolve(), phase), &version)?;
     let mut remarks = vec![format!("kernel costs: {}", first.costs.kernels.about)];
     check_digest(&mut file.profile, &mut file.profile_sha256, first.costs.profile.clone())?;
     file.cost = Some(first.costs.entry.to_owned());
@@ -106,7 +108,8 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
     let mut pools =
         vec![first.pool(role, file.replicas, routing.clone(), first_placement, limits)?];
     if let Some(PoolFile { replicas, layout, limits }) = &file.decode {
-        let second = deployment(&file, &model, layout.resolve(), &version)?;
+        let layout = (layout.resolve(), Some(Phase::Decode));
+        let second = deployment(&file, &model, layout, &version)?;
         layouts.push(format!("{replicas} x {}", second.layout));
         pools.push(second.pool(Role::Decode, *replicas, routing, placement, *limits)?);
     }
@@ -193,7 +196,7 @@ pub(crate) fn each_path(
 fn deployment(
     file: &ServiceFile,
     model: &ModelShape,
-    layout: moecast_sim::serving::Layout,
+    (layout, phase): (moecast_sim::serving::Layout, Option<Phase>),
     version: &str,
 ) -> Result<Deployment> {
     Deployment::new(Names {
@@ -205,6 +208,7 @@ fn deployment(
         layout,
         cost: file.cost.as_deref(),
         profile: file.profile.as_deref(),
+        phase,
     })
 }
 

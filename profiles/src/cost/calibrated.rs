@@ -35,6 +35,8 @@ const SMALL_EFFICIENCY: f64 = 0.7;
 struct Calibrated {
     roofline: Roofline,
     experts: Option<ExpertTimer>,
+    /// Nanoseconds a row that expert kernels at full speed need at least.
+    expert_row_ns: f64,
     shared: Option<FeedForward>,
     dense: Option<FeedForward>,
     gate: Option<Curve>,
@@ -78,7 +80,8 @@ impl Calibrated {
         };
         let model = setting.model;
         let mut chooser = Chooser::new(profile, model);
-        let experts = chooser.experts(setting.expert_tensor_ranks, setting.expert_ranks);
+        let experts = chooser.experts(setting);
+        let expert_row_ns = chooser.expert_row_ns(setting);
         let feed_forward = |chooser: &mut Chooser, name, inter: u32| {
             let up = chooser.gemm(name, model.dense_type, 2 * inter, model.hidden)?;
             let down = chooser.gemm(name, model.dense_type, model.hidden, inter)?;
@@ -97,6 +100,7 @@ impl Calibrated {
         Ok(Self {
             roofline: Roofline::new(setting),
             experts,
+            expert_row_ns,
             shared,
             dense,
             gate,
@@ -187,7 +191,11 @@ fn whole(own: Option<&Context>) -> bool {
 impl CostModel for Calibrated {
     fn experts(&self, tokens: u64, rows_per_slot: &[u32]) -> Nanos {
         match &self.experts {
-            Some(timer) => timer.time(tokens, rows_per_slot),
+            Some(timer) => {
+                let rows: u64 = rows_per_slot.iter().map(|rows| u64::from(*rows)).sum();
+                let least = Nanos((rows as f64 * self.expert_row_ns) as u64);
+                timer.time(tokens, rows_per_slot).max(least)
+            }
             None => self.roofline.experts(tokens, rows_per_slot),
         }
     }

@@ -32,6 +32,7 @@ fn build_for(entry: &Entry, model: &ModelShape, device: &Device) -> Arc<dyn Cost
         tensor_ranks: 1,
         expert_tensor_ranks: 1,
         expert_ranks: 8,
+        exchange: None,
         profile: Some(profile),
     })
     .unwrap()
@@ -230,6 +231,7 @@ fn calibrated_without_a_profile_says_what_is_missing() {
         tensor_ranks: 1,
         expert_tensor_ranks: 1,
         expert_ranks: 8,
+        exchange: None,
         profile: None,
     };
     let error = (find("calibrated").unwrap().build)(&setting).err().unwrap().to_string();
@@ -248,6 +250,7 @@ fn tensor_parallel_ranks_share_the_work_and_pay_for_it() {
             tensor_ranks,
             expert_tensor_ranks: tensor_ranks,
             expert_ranks: 1,
+            exchange: None,
             profile: Some(&profile),
         };
         Kernels::new(entry, &setting).unwrap().model
@@ -299,6 +302,7 @@ fn launches_of_uncaptured_tables_are_left_out_and_said() {
         tensor_ranks: 8,
         expert_tensor_ranks: 8,
         expert_ranks: 1,
+        exchange: None,
         profile: Some(&profile),
     };
     let cost = Kernels::new(find("calibrated").unwrap(), &setting).unwrap().model;

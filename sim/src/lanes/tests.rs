@@ -44,7 +44,8 @@ fn head(ranks: usize) -> Arc<[f64]> {
 /// other 62, in either mode.
 #[test]
 fn without_overlap_a_pass_is_its_parts() {
-    let own = layer(10.0, experts(&[4.0, 8.0], None, [transfer(2.0, 20.0, 1), transfer(2.0, 20.0, 1)]));
+    let own =
+        layer(10.0, experts(&[4.0, 8.0], None, [transfer(2.0, 20.0, 1), transfer(2.0, 20.0, 1)]));
     let program = program(2, &[(vec![own], head(2))], &Overlap::NONE);
     assert_eq!(program.steps().total, 62.0);
     assert_eq!(events::run(&program, LINKS).schedule.total, 62.0);

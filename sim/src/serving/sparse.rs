@@ -126,6 +126,7 @@ mod tests {
             tensor_ranks: 1,
             expert_tensor_ranks: 1,
             expert_ranks: 4,
+            exchange: None,
             profile: Some(profile),
         };
         Kernels::new(cost::find(name).unwrap(), &setting).unwrap()

@@ -66,6 +66,7 @@ fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -
         tensor_ranks: 1,
         expert_tensor_ranks: 1,
         expert_ranks: ranks,
+        exchange: None,
         profile: None,
     };
     let cost = cost::Kernels::new(fixed, &built).unwrap();

@@ -4,7 +4,8 @@
 //! preferred, then the one with most samples. Every choice is written down.
 
 use super::attention_shape;
-use crate::cost::Known;
+use crate::cost::{Known, Setting};
+use crate::engine::Backend;
 use crate::model::{Attention, DataType, ModelShape};
 use crate::profile::{Curve, ExpertTimer, Profile, Surface};
 use crate::sample::Family;
@@ -12,6 +13,8 @@ use crate::table::{Source, Table};
 
 /// Matrices of a gated expert.
 const GATED: u32 = 3;
+/// Rows of an expert that keep any GPU at full speed.
+const FULL_ROWS: u32 = 8_192;
 
 /// A kernel over cached tokens.
 pub(super) struct Context {
@@ -68,6 +71,13 @@ impl<'a> Chooser<'a> {
         None
     }
 
+    /// The table of one expert kernel.
+    fn kernel(&self, kernel: &str, types: &[&str], shape: &[u32]) -> Option<&'a Table> {
+        types.iter().find_map(|own| {
+            self.profile.table(Family::ExpertGemm, &format!("{kernel}/{own}"), shape)
+        })
+    }
+
     fn note(&mut self, kernel: &str, by: Option<&Table>, source: Source, error: f64) {
         let by = by.map_or_else(
             || "roofline: the profile has no such table".to_owned(),
@@ -82,24 +92,52 @@ impl<'a> Chooser<'a> {
         }
     }
 
-    pub(super) fn experts(&mut self, tensor_ranks: u16, ranks: u16) -> Option<ExpertTimer> {
-        let model = self.model;
-        let shape = [
-            model.hidden,
-            model.expert_inter,
-            u32::from(model.top_k),
-            u32::from(model.experts),
-            u32::from(tensor_ranks.max(1)),
-            u32::from(ranks).clamp(1, u32::from(model.experts)),
-            GATED,
-            0,
-        ];
-        let table = self.table(Family::ExpertGemm, names(model.expert_type), &shape);
+    pub(super) fn experts(&mut self, setting: &Setting) -> Option<ExpertTimer> {
+        let (model, shape) = (self.model, self.expert_shape(setting));
+        let types = names(model.expert_type);
+        // Tokens that DeepEP brings are grouped by expert already: other kernels take them over.
+        let grouped = match setting.exchange {
+            Some(Backend::DeepepLowLatency) => self.kernel("deepepmoe-decode", types, &shape),
+            Some(Backend::DeepepNormal) => self.kernel("deepepmoe-prefill", types, &shape),
+            _ => None,
+        };
+        let table = grouped.or_else(|| self.table(Family::ExpertGemm, types, &shape));
         let timer = table.and_then(|table| self.profile.experts(&table.variant, &shape));
         let (source, error) =
             timer.as_ref().map_or((Source::Assumed, 0.3), |timer| (timer.source, timer.error));
         self.note("experts", table, source, error);
         timer
+    }
+
+    fn expert_shape(&self, setting: &Setting) -> [u32; 8] {
+        let model = self.model;
+        [
+            model.hidden,
+            model.expert_inter,
+            u32::from(model.top_k),
+            u32::from(model.experts),
+            u32::from(setting.expert_tensor_ranks.max(1)),
+            u32::from(setting.expert_ranks).clamp(1, u32::from(model.experts)),
+            GATED,
+            0,
+        ]
+    }
+
+    /// What a row takes at least, by the kernels that prompts get. Tables of DeepEP's decode end
+    /// where weights still limit them: beyond, their form knows no rate of computation.
+    pub(super) fn expert_row_ns(&self, setting: &Setting) -> f64 {
+        if setting.exchange != Some(Backend::DeepepLowLatency) {
+            return 0.0;
+        }
+        let shape = self.expert_shape(setting);
+        let table = self.kernel("deepepmoe-prefill", names(self.model.expert_type), &shape);
+        let timer = table.and_then(|table| self.profile.experts(&table.variant, &shape));
+        let Some(timer) = timer else { return 0.0 };
+        let slots = self.model.experts.div_ceil(setting.expert_ranks.max(1));
+        let rows = vec![FULL_ROWS; usize::from(slots)];
+        let all = u64::from(FULL_ROWS) * u64::from(slots);
+        let tokens = all * u64::from(setting.expert_ranks) / u64::from(self.model.top_k.max(1));
+        timer.time(tokens, &rows).0 as f64 / all as f64
     }
 
     /// A dense product with weights `[n x k]`.

@@ -207,6 +207,7 @@ impl Scenario {
             tensor_ranks: layout.tensor,
             expert_tensor_ranks: layout.expert_tensor,
             expert_ranks: layout.expert,
+            exchange: None,
             profile: None,
         };
         let mut kernels = Kernels::new(self.cost, &setting).map_err(|error| error.to_string())?;

@@ -74,6 +74,7 @@ fn duration(times: u64) -> (f64, u64) {
             tensor_ranks: 2,
             expert_tensor_ranks: 1,
             expert_ranks: 2,
+            exchange: None,
             profile: None,
         };
         Kernels::new(cost::find("roofline").unwrap(), &setting).unwrap()

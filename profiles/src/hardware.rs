@@ -216,12 +216,11 @@ impl Hardware {
     /// When the text has another form, the name is unknown, the file cannot be read or is wrong, or
     /// the counts are out of range.
     pub fn from_spec(spec: &str) -> Result<Self> {
-        let (name, counts) = match spec.rsplit_once(':') {
-            Some((name, counts)) if !is_path(counts) => (name, Some(counts)),
-            _ => (spec, None),
+        let (name, counts) = name_and_counts(spec);
+        let cluster = match Self::file_of(spec) {
+            Some(path) => Some(read_cluster(path)?),
+            None => builtin::cluster(name)?,
         };
-        let cluster =
-            if is_path(name) { Some(read_cluster(name)?) } else { builtin::cluster(name)? };
         if let Some(cluster) = cluster {
             let (nodes, gpus) = match counts {
                 None => (Some(cluster.nodes), Some(cluster.gpus_per_node)),
@@ -241,17 +240,19 @@ impl Hardware {
             let expected = "PRESET:NODESxGPUS, for example h200-sxm:1x8";
             wrong_spec(spec, "text of another form".to_owned(), expected.to_owned())
         };
-        let (nodes, gpus) = {
-            let counts = counts.ok_or_else(|| match known(name) {
-                Ok(()) => form(),
-                Err(error) => error,
-            })?;
-            counts.split_once('x').unwrap_or(("1", counts))
-        };
+        known(name)?;
+        let (nodes, gpus) = counts
+            .map(|counts| counts.split_once('x').unwrap_or(("1", counts)))
+            .ok_or_else(form)?;
         let nodes = nodes.parse().map_err(|_| form())?;
         let gpus = gpus.parse().map_err(|_| form())?;
-        known(name)?;
         Self::new(builtin::device(name)?, nodes, gpus)
+    }
+
+    /// The file of a cluster that `spec` names, if it names one; counts may follow it.
+    #[must_use]
+    pub fn file_of(spec: &str) -> Option<&str> {
+        Some(name_and_counts(spec).0).filter(|name| is_path(name))
     }
 
     /// The text that [`Self::from_spec`] reads back.
@@ -355,6 +356,13 @@ fn known(name: &str) -> Result<()> {
     }
     let presets = builtin::HARDWARE.iter().chain(builtin::CLUSTERS);
     Err(unknown("hardware", name, &presets.map(|preset| preset.name()).collect::<Vec<_>>()).into())
+}
+
+fn name_and_counts(spec: &str) -> (&str, Option<&str>) {
+    match spec.rsplit_once(':') {
+        Some((name, counts)) if !is_path(counts) => (name, Some(counts)),
+        _ => (spec, None),
+    }
 }
 
 /// Whether a machine's name is that of a file.

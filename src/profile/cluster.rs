@@ -13,9 +13,9 @@ use crate::output::{Output, Table};
 /// Whether `name` means a machine rather than a profile.
 pub(super) fn is_meant(name: &str) -> bool {
     let first = name.split(':').next().unwrap_or(name);
-    let path = first.ends_with(".toml");
+    let file = Hardware::file_of(name).is_some_and(|path| path.ends_with(".toml"));
     let presets = builtin::CLUSTERS.iter().chain(builtin::HARDWARE);
-    path || presets.map(|preset| preset.name).any(|preset| preset == first)
+    file || presets.map(|preset| preset.name).any(|preset| preset == first)
 }
 
 pub(super) fn show(spec: &str, output: &Output) -> Result<()> {
@@ -123,11 +123,12 @@ fn tree(hardware: &Hardware) -> Vec<String> {
     }
     lines.push(String::new());
     let nodes = hardware.nodes();
-    if nodes > 1 {
-        lines.extend(network(cluster, nodes));
+    let above = if nodes > 1 { network(cluster, nodes) } else { Vec::new() };
+    for (depth, text) in above.iter().chain([&format!("{nodes} x node")]).enumerate() {
+        let branch = if depth > 0 { "└─ " } else { "" };
+        lines.push(format!("{}{branch}{text}", "   ".repeat(depth.saturating_sub(1))));
     }
-    lines.push(format!("{}{nodes} x node", if nodes > 1 { "└─ " } else { "" }));
-    let indent = if nodes > 1 { "   " } else { "" };
+    let indent = "   ".repeat(above.len());
     let mut parts = vec![domain(cluster, gpus)];
     parts.extend(cluster.host.as_ref().map(|_| host(cluster)));
     if cluster.host.is_none() {
@@ -151,6 +152,7 @@ fn tree(hardware: &Hardware) -> Vec<String> {
     lines
 }
 
+/// What is above a node, from the top.
 fn network(cluster: &Cluster, nodes: u16) -> Vec<String> {
     let network = &cluster.network;
     let per_leaf = cluster.nodes_per_leaf();
@@ -166,10 +168,7 @@ fn network(cluster: &Cluster, nodes: u16) -> Vec<String> {
     }
     let ratio = network.oversubscription.value;
     let latency = network.spine_latency.value;
-    vec![
-        format!("spines, {ratio}:1 oversubscribed, {latency} more than under one leaf"),
-        format!("└─ {leaf}"),
-    ]
+    vec![format!("spines, {ratio}:1 oversubscribed, {latency} more than under one leaf"), leaf]
 }
 
 fn domain(cluster: &Cluster, gpus: u16) -> Vec<String> {

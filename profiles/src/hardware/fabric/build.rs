@@ -127,8 +127,7 @@ impl Builder<'_> {
         let socket = Vertex::Socket(node * host.sockets + place / (gpus / host.sockets));
         let port = self.port();
         let mut way = Vec::new();
-        if host.gpus_per_switch > 0 {
-            let switches = gpus / host.gpus_per_switch;
+        if let Some(switches) = gpus.checked_div(host.gpus_per_switch) {
             let switch = Vertex::PcieSwitch(node * switches + place / host.gpus_per_switch);
             way.push((switch, port));
             let bandwidth = host.switch_bandwidth.value;

@@ -49,7 +49,8 @@ fn a_figure_is_a_quantity_or_has_a_source() {
     // Two cards of a GPU are a port as wide as both.
     assert_eq!(cluster.device.network_bandwidth.value, Bandwidth(50_000_000_000));
     let text = format!(
-        "{SMALL}[network.latency]\nvalue = \"4 us\"\nkind = \"measured\"\nsource = \"ib_write_lat\"\n"
+        "{SMALL}[network.latency]\nvalue = \"4 us\"\n\
+         kind = \"measured\"\nsource = \"ib_write_lat\"\n"
     );
     let latency = read(&text).unwrap().device.network_latency;
     assert_eq!((latency.value, latency.kind), (Nanos(4000), SourceKind::Measured));

@@ -116,7 +116,8 @@ pub(crate) struct Plan {
     /// Model preset, or path of a config.json [default: the model that the trace names].
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// GPUs, as PRESET:NODESxGPUS, for example h200-sxm:1x8.
+    /// GPUs, as PRESET:NODESxGPUS, for example h200-sxm:1x8; or a cluster, such as hgx-h100:12 for
+    /// 12 nodes, or the path of its file (*.toml).
     #[arg(long, required_unless_present = "gpus", conflicts_with_all = ["gpus", "nodes"])]
     pub(crate) cluster: Option<String>,
     /// Without a cluster: number of GPUs.
@@ -172,7 +173,7 @@ pub(crate) struct Simulate {
     /// Model preset, or path of a config.json [default: the plan's].
     #[arg(long)]
     pub(crate) model: Option<String>,
-    /// GPUs, as PRESET:NODESxGPUS [default: the plan's].
+    /// GPUs, as PRESET:NODESxGPUS, or a cluster or its file [default: the plan's].
     #[arg(long)]
     pub(crate) cluster: Option<String>,
     /// Engine whose replica rule is simulated [default: the plan's].

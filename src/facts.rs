@@ -31,6 +31,14 @@ pub(crate) fn model(name: &str) -> Result<ModelShape> {
     builtin::model(name).context("a model is a preset or the path of a config.json")
 }
 
+/// The cluster `spec` with the path of its file changed, where it names one.
+pub(crate) fn each_cluster(spec: &str, change: impl Fn(&str) -> Result<String>) -> Result<String> {
+    match Hardware::file_of(spec) {
+        Some(path) => Ok(change(path)? + &spec[path.len()..]),
+        None => Ok(spec.to_owned()),
+    }
+}
+
 /// A profile of measured kernels and the digest of its bytes.
 pub(crate) struct ProfileFile {
     pub(crate) profile: Arc<Profile>,

@@ -22,6 +22,7 @@ const GENERATORS: &str = "request-generators";
 /// Every family, alphabetical.
 const FAMILIES: &[Family] = &[
     ("algorithms", "how a placement is found (plan --algorithm)", || rows(algorithms::ALL)),
+    ("clusters", "machines with their links (--cluster NAME:NODES)", || rows(builtin::CLUSTERS)),
     ("costs", "how long a kernel takes (simulate --cost)", || rows(cost::ALL)),
     ("engines", "whose replica rule is simulated (simulate --engine)", || rows(engine::ALL)),
     ("exchanges", "how long tokens take to their experts and back", || rows(cost::exchange::ALL)),

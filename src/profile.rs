@@ -2,6 +2,7 @@
 
 mod calibrate;
 mod check;
+mod cluster;
 mod import;
 mod show;
 mod tune;

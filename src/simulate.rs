@@ -114,6 +114,7 @@ fn from_file(path: &Path) -> Result<Loaded> {
     if let Some(profile) = file.profile.as_mut().filter(|profile| facts::is_path(profile)) {
         *profile = from_folder(profile);
     }
+    file.cluster = facts::each_cluster(&file.cluster, |path| Ok(from_folder(path)))?;
     let expected = file.clone();
     let loaded = load(file)?;
     let found = &loaded.file;
@@ -341,6 +342,7 @@ fn write_run(
     if scenario.model.ends_with(".json") {
         scenario.model = seen_from(&scenario.model)?;
     }
+    scenario.cluster = facts::each_cluster(&scenario.cluster, seen_from)?;
     let mut written: Vec<(PathBuf, Vec<u8>)> = vec![
         ("run.json".into(), serde_json::to_vec(run)?),
         ("scenario.toml".into(), toml::to_string(&scenario)?.into_bytes()),

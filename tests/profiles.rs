@@ -95,6 +95,26 @@ fn wrong_profiles_and_samples_are_one_line() {
 }
 
 #[test]
+fn a_cluster_is_shown_with_its_links_and_taken_as_a_file() {
+    let scratch = scratch();
+    let shown = scratch.ok("profile show hgx-h100:12");
+    for part in ["12 x node", "8 x leaf", "PCIe switch", "rails", "bisection 2.40 TB/s"] {
+        assert!(shown.contains(part), "no {part} in:\n{shown}");
+    }
+    let json = scratch.json("profile show leaf-spine-h100:8");
+    assert_eq!((json["nodes"].as_u64(), json["gpus_per_node"].as_u64()), (Some(8), Some(8)));
+    assert_eq!(json["bisection"], "6400 Gbit/s");
+    let own = "device = \"h100-sxm\"\nnodes = 2\ngpus_per_node = 4\n";
+    scratch.write("own.toml", own);
+    assert_eq!(scratch.json("profile show own.toml")["spec"], "own.toml:2x4");
+    assert_eq!(scratch.json("profile show own.toml:3")["spec"], "own.toml:3x4");
+    scratch.write("bad.toml", own.replace("nodes", "node"));
+    check(&scratch, "profile show bad.toml", &["bad.toml", "line 2", "expected `nodes`"]);
+    check(&scratch, "profile show none.toml", &["none.toml"]);
+    check(&scratch, "profile show hgx-h100:0", &["0 GPUs", "between 1 and 4096"]);
+}
+
+#[test]
 fn a_profile_of_a_newer_version_is_called_newer() {
     let scratch = scratch();
     scratch.ok(IMPORT);

@@ -1,6 +1,7 @@
 //! The facts that ship with moecast: one file per model, device and engine, checked by tests.
 
 use crate::hardware::Device;
+use crate::hardware::cluster::Cluster;
 use crate::model::ModelShape;
 use crate::profile::Profile;
 use crate::registry::find;
@@ -33,6 +34,17 @@ impl Preset {
         self.text
     }
 }
+
+/// Every shipped cluster, alphabetical; [`crate::hardware::Hardware::from_spec`] reads one.
+pub const CLUSTERS: &[Preset] = &[
+    preset!("clusters", "dgx-a100", "8 A100, NVSwitch, 8 HDR 200 Gbit/s cards on rails"),
+    preset!("clusters", "dgx-gb200", "72 GB200 in one NVLink domain, C2C to 36 Grace processors"),
+    preset!("clusters", "hgx-h100", "8 H100, NVSwitch, 8 ConnectX-7 400 Gbit/s cards on rails"),
+    preset!("clusters", "hgx-h200", "8 H200, NVSwitch, 8 ConnectX-7 400 Gbit/s cards on rails"),
+    preset!("clusters", "leaf-spine-h100", "8 H100, leaves of four nodes, 2:1 oversubscribed"),
+    preset!("clusters", "pcie-4090", "8 RTX 4090 on two sockets, without peer-to-peer"),
+    preset!("clusters", "pcie-l40s", "8 L40S on PCIe switches under two sockets, 4 cards"),
+];
 
 /// Every shipped engine, alphabetical; [`crate::engine::find`] reads one.
 pub const ENGINES: &[Preset] = &[
@@ -163,6 +175,15 @@ pub fn device(name: &str) -> Result<Device> {
     let device: Device = read(preset)?;
     device.validate()?;
     Ok(device)
+}
+
+/// The cluster of preset `name`; `None` where none has that name.
+///
+/// # Errors
+/// When the shipped file is wrong, which a test makes sure of.
+pub fn cluster(name: &str) -> Result<Option<Cluster>> {
+    let preset = CLUSTERS.iter().find(|preset| preset.name == name);
+    preset.map(|preset| Cluster::read(preset.text, &format!("cluster {name}"), name)).transpose()
 }
 
 /// The model of preset `name`.

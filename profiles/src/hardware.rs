@@ -1,15 +1,28 @@
-//! Devices, links and clusters. A cluster is a graph; routes between ranks are computed once.
+//! Devices, links and clusters: what machines are made of, and what a message crosses.
 
+pub mod cluster;
+pub mod fabric;
 #[cfg(test)]
 mod tests;
 
-use petgraph::graph::{NodeIndex, UnGraph};
+use std::path::Path;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::Rank;
 use crate::model::DataType;
+use crate::registry::{Named as _, unknown};
 use crate::units::{Bandwidth, Bytes, Flops, Nanos, Watts};
 use crate::{Error, Result, builtin};
+
+use cluster::Cluster;
+use fabric::Fabric;
+
+/// More GPUs than this are no one machine.
+const GPUS_MAX: u16 = 4096;
+/// A longer file is no cluster.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// A figure and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,41 +163,17 @@ impl LinkClass {
     pub const ALL: [Self; 3] = [Self::Local, Self::Domain, Self::Network];
 }
 
-/// A vertex of the cluster graph.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Vertex {
-    /// A GPU.
-    Gpu(Rank),
-    /// The switch that joins the GPUs of node number `.0`.
-    DomainSwitch(u16),
-    /// The network between nodes.
-    NetworkSwitch,
-}
-
-/// An edge of the cluster graph: full duplex, bandwidth per direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// What kind of link it is.
-    pub class: LinkClass,
-    /// Bandwidth in each direction.
-    pub bandwidth: Bandwidth,
-    /// Half of the latency of a message: a route crosses two links.
-    pub latency: Nanos,
-}
-
-/// A set of equal nodes of one kind of GPU, fully connected.
+/// A set of equal nodes of one kind of GPU.
 #[derive(Clone, Debug)]
 pub struct Hardware {
-    device: Device,
+    cluster: Arc<Cluster>,
+    fabric: Arc<Fabric>,
     nodes: u16,
     gpus_per_node: u16,
-    graph: UnGraph<Vertex, Link>,
-    /// `routes[source * ranks + target]`.
-    routes: Vec<LinkClass>,
 }
 
 impl Hardware {
-    /// Builds `nodes` nodes of `gpus_per_node` GPUs each.
+    /// Builds `nodes` nodes of `gpus_per_node` GPUs each, with the links of the device's preset.
     ///
     /// # Errors
     /// When a figure of the device cannot be right, a count is zero or exceeds the device's domain,
@@ -192,56 +181,102 @@ impl Hardware {
     pub fn new(device: Device, nodes: u16, gpus_per_node: u16) -> Result<Self> {
         device.validate()?;
         let spec = format!("{}:{nodes}x{gpus_per_node}", device.name);
-        let invalid = |found: String, expected: String| Error::Invalid {
-            path: "cluster".to_owned(),
-            key: spec.clone(),
-            found,
-            expected,
-        };
-        let ranks = u32::from(nodes) * u32::from(gpus_per_node);
-        if ranks == 0 || ranks > 4096 {
-            return Err(invalid(format!("{ranks} GPUs"), "between 1 and 4096".to_owned()));
-        }
         let domain = device.domain_size.value;
+        check_counts(&spec, nodes, gpus_per_node)?;
         if gpus_per_node > domain {
-            return Err(invalid(
-                format!("{gpus_per_node} GPUs in one node"),
-                format!("at most {domain}, the domain of {}", device.name),
-            ));
+            let expected = format!("at most {domain}, the domain of {}", device.name);
+            return Err(wrong_spec(&spec, format!("{gpus_per_node} GPUs in one node"), expected));
         }
-        let graph = build_graph(&device, nodes, gpus_per_node);
-        let routes = all_routes(&graph, ranks as usize);
-        Ok(Self { device, nodes, gpus_per_node, graph, routes })
+        let cluster = Cluster::plain(device, nodes, gpus_per_node);
+        Self::of_cluster(cluster, nodes, gpus_per_node)
     }
 
-    /// Reads `PRESET:NODESxGPUS` (or `PRESET:GPUS` for one node), for example `h200-sxm:2x8`.
+    /// Builds `nodes` nodes like those of `cluster`, of which the first `gpus_per_node` GPUs work.
     ///
     /// # Errors
-    /// When the text has another form, the preset is unknown or the counts are out of range.
+    /// When a count is zero or exceeds the GPUs of a node, or there are more than 4096 GPUs.
+    pub fn of_cluster(cluster: Cluster, nodes: u16, gpus_per_node: u16) -> Result<Self> {
+        let spec = format!("{}:{nodes}x{gpus_per_node}", cluster.name);
+        check_counts(&spec, nodes, gpus_per_node)?;
+        let most = cluster.gpus_per_node;
+        if gpus_per_node > most {
+            let expected = format!("at most {most}, the GPUs of a node of {}", cluster.name);
+            return Err(wrong_spec(&spec, format!("{gpus_per_node} GPUs in one node"), expected));
+        }
+        let fabric = Arc::new(Fabric::new(&cluster, nodes, gpus_per_node));
+        Ok(Self { cluster: Arc::new(cluster), fabric, nodes, gpus_per_node })
+    }
+
+    /// Reads a kind of GPU with counts, `DEVICE:NODESxGPUS` (or `DEVICE:GPUS` for one node), for
+    /// example `h200-sxm:2x8`; or a cluster by name or by the path of its file (`*.toml`), as it
+    /// is described there (`hgx-h100`), with other nodes (`hgx-h100:12`), or with nodes of which
+    /// only some GPUs work (`hgx-h100:12x4`).
+    ///
+    /// # Errors
+    /// When the text has another form, the name is unknown, the file cannot be read or is wrong, or
+    /// the counts are out of range.
     pub fn from_spec(spec: &str) -> Result<Self> {
-        let form = || Error::Invalid {
-            path: "cluster".to_owned(),
-            key: spec.to_owned(),
-            found: "text of another form".to_owned(),
-            expected: "PRESET:NODESxGPUS, for example h200-sxm:1x8".to_owned(),
+        let (name, counts) = name_and_counts(spec);
+        let cluster = match Self::file_of(spec) {
+            Some(path) => Some(read_cluster(path)?),
+            None => builtin::cluster(name)?,
         };
-        let (preset, counts) = spec.split_once(':').ok_or_else(form)?;
-        let (nodes, gpus) = counts.split_once('x').unwrap_or(("1", counts));
+        if let Some(cluster) = cluster {
+            let (nodes, gpus) = match counts {
+                None => (Some(cluster.nodes), Some(cluster.gpus_per_node)),
+                Some(counts) => match counts.split_once('x') {
+                    None => (counts.parse().ok(), Some(cluster.gpus_per_node)),
+                    Some((nodes, gpus)) => (nodes.parse().ok(), gpus.parse().ok()),
+                },
+            };
+            let (Some(nodes), Some(gpus)) = (nodes, gpus) else {
+                let expected = "CLUSTER, CLUSTER:NODES or CLUSTER:NODESxGPUS, such as hgx-h100:12";
+                let found = "text of another form".to_owned();
+                return Err(wrong_spec(spec, found, expected.to_owned()));
+            };
+            return Self::of_cluster(cluster, nodes, gpus);
+        }
+        let form = || {
+            let expected = "PRESET:NODESxGPUS, for example h200-sxm:1x8";
+            wrong_spec(spec, "text of another form".to_owned(), expected.to_owned())
+        };
+        known(name)?;
+        let (nodes, gpus) = counts
+            .map(|counts| counts.split_once('x').unwrap_or(("1", counts)))
+            .ok_or_else(form)?;
         let nodes = nodes.parse().map_err(|_| form())?;
         let gpus = gpus.parse().map_err(|_| form())?;
-        Self::new(builtin::device(preset)?, nodes, gpus)
+        Self::new(builtin::device(name)?, nodes, gpus)
+    }
+
+    /// The file of a cluster that `spec` names, if it names one; counts may follow it.
+    #[must_use]
+    pub fn file_of(spec: &str) -> Option<&str> {
+        Some(name_and_counts(spec).0).filter(|name| is_path(name))
     }
 
     /// The text that [`Self::from_spec`] reads back.
     #[must_use]
     pub fn spec(&self) -> String {
-        format!("{}:{}x{}", self.device.name, self.nodes, self.gpus_per_node)
+        format!("{}:{}x{}", self.cluster.name, self.nodes, self.gpus_per_node)
+    }
+
+    /// How the machine is described.
+    #[must_use]
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// Every link, and what a message crosses.
+    #[must_use]
+    pub fn fabric(&self) -> &Arc<Fabric> {
+        &self.fabric
     }
 
     /// The kind of GPU.
     #[must_use]
     pub fn device(&self) -> &Device {
-        &self.device
+        &self.cluster.device
     }
 
     /// Nodes.
@@ -271,13 +306,13 @@ impl Hardware {
     /// What a message from `source` to `target` crosses.
     #[must_use]
     pub fn route(&self, source: Rank, target: Rank) -> LinkClass {
-        self.routes[source.index() * usize::from(self.ranks()) + target.index()]
-    }
-
-    /// The graph of GPUs, switches and links.
-    #[must_use]
-    pub fn graph(&self) -> &UnGraph<Vertex, Link> {
-        &self.graph
+        if source == target {
+            LinkClass::Local
+        } else if self.node_of(source) == self.node_of(target) {
+            LinkClass::Domain
+        } else {
+            LinkClass::Network
+        }
     }
 
     /// Bandwidth of one rank into links of `class`, one direction; `None` for local copies.
@@ -285,8 +320,8 @@ impl Hardware {
     pub fn bandwidth(&self, class: LinkClass) -> Option<Bandwidth> {
         match class {
             LinkClass::Local => None,
-            LinkClass::Domain => Some(self.device.domain_bandwidth.value),
-            LinkClass::Network => Some(self.device.network_bandwidth.value),
+            LinkClass::Domain => Some(self.device().domain_bandwidth.value),
+            LinkClass::Network => Some(self.device().network_bandwidth.value),
         }
     }
 
@@ -295,55 +330,57 @@ impl Hardware {
     pub fn latency(&self, class: LinkClass) -> Nanos {
         match class {
             LinkClass::Local => Nanos(0),
-            LinkClass::Domain => self.device.domain_latency.value,
-            LinkClass::Network => self.device.network_latency.value,
+            LinkClass::Domain => self.device().domain_latency.value,
+            LinkClass::Network => self.device().network_latency.value,
         }
     }
 }
 
-fn build_graph(device: &Device, nodes: u16, gpus_per_node: u16) -> UnGraph<Vertex, Link> {
-    let mut graph = UnGraph::new_undirected();
-    let domain = Link {
-        class: LinkClass::Domain,
-        bandwidth: device.domain_bandwidth.value,
-        latency: Nanos(device.domain_latency.value.0 / 2),
-    };
-    let network = Link {
-        class: LinkClass::Network,
-        bandwidth: device.network_bandwidth.value,
-        latency: Nanos(device.network_latency.value.0 / 2),
-    };
-    let ranks = nodes * gpus_per_node;
-    let gpus: Vec<NodeIndex> =
-        (0..ranks).map(|rank| graph.add_node(Vertex::Gpu(Rank(rank)))).collect();
-    let fabric = (nodes > 1).then(|| graph.add_node(Vertex::NetworkSwitch));
-    for node in 0..nodes {
-        let switch = graph.add_node(Vertex::DomainSwitch(node));
-        for local in 0..gpus_per_node {
-            let gpu = gpus[usize::from(node * gpus_per_node + local)];
-            graph.add_edge(gpu, switch, domain);
-            if let Some(fabric) = fabric {
-                graph.add_edge(gpu, fabric, network);
-            }
-        }
+fn check_counts(spec: &str, nodes: u16, gpus_per_node: u16) -> Result<()> {
+    let ranks = u32::from(nodes) * u32::from(gpus_per_node);
+    if ranks == 0 || ranks > u32::from(GPUS_MAX) {
+        let expected = format!("between 1 and {GPUS_MAX}");
+        return Err(wrong_spec(spec, format!("{ranks} GPUs"), expected));
     }
-    graph
+    Ok(())
 }
 
-/// The class of the best route between each pair of ranks: a common domain switch before the
-/// network, so a route never crosses more than two links.
-fn all_routes(graph: &UnGraph<Vertex, Link>, ranks: usize) -> Vec<LinkClass> {
-    let mut routes = vec![LinkClass::Network; ranks * ranks];
-    for rank in 0..ranks {
-        let gpu = NodeIndex::new(rank);
-        for switch in graph.neighbors(gpu) {
-            if let Vertex::DomainSwitch(_) = graph[switch] {
-                for peer in graph.neighbors(switch) {
-                    routes[rank * ranks + peer.index()] = LinkClass::Domain;
-                }
-            }
-        }
-        routes[rank * ranks + rank] = LinkClass::Local;
+fn wrong_spec(spec: &str, found: String, expected: String) -> Error {
+    Error::Invalid { path: "cluster".to_owned(), key: spec.to_owned(), found, expected }
+}
+
+/// Whether `name` is a kind of GPU; else the nearest name, of a cluster too.
+fn known(name: &str) -> Result<()> {
+    if builtin::HARDWARE.iter().any(|preset| preset.name == name) {
+        return Ok(());
     }
-    routes
+    let presets = builtin::HARDWARE.iter().chain(builtin::CLUSTERS);
+    Err(unknown("hardware", name, &presets.map(|preset| preset.name()).collect::<Vec<_>>()).into())
+}
+
+fn name_and_counts(spec: &str) -> (&str, Option<&str>) {
+    match spec.rsplit_once(':') {
+        Some((name, counts)) if !is_path(counts) => (name, Some(counts)),
+        _ => (spec, None),
+    }
+}
+
+/// Whether a machine's name is that of a file.
+fn is_path(name: &str) -> bool {
+    name.contains('/') || name.ends_with(".toml")
+}
+
+fn read_cluster(path: &str) -> Result<Cluster> {
+    let error = |source| Error::Read { path: path.to_owned(), source };
+    let length = std::fs::metadata(Path::new(path)).map_err(error)?.len();
+    if length > FILE_BYTES_MAX {
+        return Err(Error::Invalid {
+            path: path.to_owned(),
+            key: "file".to_owned(),
+            found: format!("{length} bytes"),
+            expected: format!("at most {FILE_BYTES_MAX}, for a cluster is a small file"),
+        });
+    }
+    let text = std::fs::read_to_string(path).map_err(error)?;
+    Cluster::read(&text, path, path)
 }

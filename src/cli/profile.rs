@@ -14,7 +14,7 @@ pub(crate) enum Command {
     Fit(Fit),
     /// Read tables and benchmark outputs of others and fit a profile to them.
     Import(Import),
-    /// Show what a profile holds, and how far off it was on points held out.
+    /// Show what a profile holds, and how far off it was on points held out; or a cluster's links.
     Show(Show),
     /// Fit the constants of a deployment (host time, offsets, factors) to measured runs.
     Tune(Tune),
@@ -55,7 +55,8 @@ pub(crate) struct Fit {
 
 #[derive(Args)]
 pub(crate) struct Show {
-    /// A shipped profile, or the path of one.
+    /// A shipped profile, or the path of one; or a cluster such as hgx-h100:12, or the path of its
+    /// file (*.toml).
     pub(crate) profile: String,
 }
 

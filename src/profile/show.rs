@@ -1,12 +1,16 @@
-//! `moecast profile show`.
+//! `moecast profile show`: a profile, or the machine that a cluster is.
 
 use anyhow::Result;
 
+use super::cluster;
 use crate::cli::profile::Show;
 use crate::facts;
 use crate::output::Output;
 
 pub(crate) fn run(arguments: &Show, output: &Output) -> Result<()> {
+    if cluster::is_meant(&arguments.profile) {
+        return cluster::show(&arguments.profile, output);
+    }
     let file = facts::profile(&arguments.profile)?;
     let profile = file.profile.as_ref();
     if output.wants_json() {

@@ -1,6 +1,4 @@
 use super::*;
-use crate::builtin::HARDWARE;
-use crate::registry::Named as _;
 
 #[test]
 fn a_message_crosses_nothing_the_domain_or_the_network() {
@@ -19,27 +17,6 @@ fn a_message_crosses_nothing_the_domain_or_the_network() {
         }
     }
     assert_eq!((0..4).map(|rank| hardware.node_of(Rank(rank))).collect::<Vec<_>>(), [0, 0, 1, 1]);
-}
-
-#[test]
-fn the_graph_has_a_link_to_each_switch_that_a_gpu_sees() {
-    // One node needs no network: 8 GPUs and their switch, 8 links.
-    let one = Hardware::from_spec("h200-sxm:8").unwrap();
-    assert_eq!((one.graph().node_count(), one.graph().edge_count()), (9, 8));
-    // Two nodes: 16 GPUs, two switches and the network; each GPU has two links.
-    let two = Hardware::from_spec("h200-sxm:2x8").unwrap();
-    assert_eq!((two.graph().node_count(), two.graph().edge_count()), (19, 32));
-}
-
-#[test]
-fn two_halves_of_a_link_make_one_latency() {
-    for preset in HARDWARE {
-        let hardware = Hardware::new(builtin::device(preset.name()).unwrap(), 2, 2).unwrap();
-        for link in hardware.graph().edge_weights() {
-            assert_eq!(link.latency + link.latency, hardware.latency(link.class));
-            assert_eq!(Some(link.bandwidth), hardware.bandwidth(link.class));
-        }
-    }
 }
 
 #[test]

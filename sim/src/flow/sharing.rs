@@ -7,7 +7,7 @@
 //! not even through others, keep their rates. Cost of a solution: the hops of the flows that are
 //! reached, and the logarithm of the links for each level looked at; memory is kept.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::collections::binary_heap::PeekMut;
 
@@ -48,25 +48,17 @@ struct Link {
 }
 
 /// A water level at which something stops: link `place`, or the limit of flow `place - links`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Level {
-    level: f64,
-    place: u32,
+///
+/// Levels are never negative, so that their bits are in their order; equals go by place.
+type Level = Reverse<u128>;
+
+fn level_at(level: f64, place: u32) -> Level {
+    // Zero has two signs, and the bits of one of them are above all others.
+    Reverse(u128::from((level + 0.0).to_bits()) << 32 | u128::from(place))
 }
 
-impl Eq for Level {}
-
-impl PartialOrd for Level {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Level {
-    /// The lowest level is the greatest, for the heap gives that first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        other.level.total_cmp(&self.level).then(other.place.cmp(&self.place))
-    }
+fn level_and_place(level: Level) -> (f64, u32) {
+    (f64::from_bits((level.0 >> 32) as u64), level.0 as u32)
 }
 
 /// Links with capacities, and the flows that share them.
@@ -87,6 +79,7 @@ pub struct Sharing {
     /// What one connected component consists of, and its levels.
     component_links: Vec<u32>,
     component_flows: Vec<u32>,
+    unsettled: usize,
     levels: BinaryHeap<Level>,
 }
 
@@ -117,6 +110,7 @@ impl Sharing {
             solution: 0,
             component_links: Vec::new(),
             component_flows: Vec::new(),
+            unsettled: 0,
             levels: BinaryHeap::new(),
         }
     }
@@ -281,19 +275,23 @@ impl Sharing {
             link.weight = link.flows.iter().map(|(_, share)| share).sum();
             link.summed = link.weight;
             if link.open > 0 {
-                levels.push(Level { level: link.left / link.weight, place });
+                levels.push(level_at(link.left / link.weight, place));
             }
         }
         let links = self.links.len() as u32;
         for &flow in &self.component_flows {
             let limit = self.flows[flow as usize].limit;
             if limit.is_finite() {
-                levels.push(Level { level: limit, place: links + flow });
+                levels.push(level_at(limit, links + flow));
             }
         }
         let mut levels = BinaryHeap::from(levels);
-        while let Some(mut lowest) = levels.peek_mut() {
-            let Level { level, place } = *lowest;
+        self.unsettled = self.component_flows.len();
+        // Links that are never full remain, and nobody needs their levels in order.
+        while self.unsettled > 0
+            && let Some(mut lowest) = levels.peek_mut()
+        {
+            let (level, place) = level_and_place(*lowest);
             if place >= links {
                 PeekMut::pop(lowest);
                 self.settle(place - links, level);
@@ -305,7 +303,7 @@ impl Sharing {
             }
             let now = self.level(place).max(level);
             if now > level {
-                lowest.level = now;
+                *lowest = level_at(now, place);
                 continue;
             }
             PeekMut::pop(lowest);
@@ -338,6 +336,7 @@ impl Sharing {
             return;
         }
         state.settled = self.solution;
+        self.unsettled -= 1;
         for hop in &state.route {
             let link = &mut self.links[hop.link as usize];
             link.open -= 1;

@@ -90,6 +90,7 @@ fn a_flow_loads_a_link_with_its_share() {
 #[test]
 fn a_link_without_capacity_stalls_and_one_without_end_does_not() {
     assert_eq!(system(&[0.0, 4.0], &[&[0, 1], &[1]]).rates(), [0.0, 4.0]);
+    assert_eq!(system(&[-0.0, 4.0], &[&[0, 1], &[1]]).rates(), [0.0, 4.0]);
     assert_eq!(system(&[f64::INFINITY, 4.0], &[&[0], &[0, 1]]).rates(), [f64::INFINITY, 4.0]);
 }
 

@@ -3,13 +3,26 @@
 //! Kernels differ in what they send twice: one copy per pick (low-latency DeepEP, all-to-all),
 //! one per token and destination rank, or one per token and destination node that the node then
 //! passes on (normal DeepEP). [`Copies`] counts all three in one pass over the tokens.
+//!
+//! Where links behind the ports can be more crowded than any port (cards that GPUs share,
+//! oversubscribed uplinks, PCIe trees), the busiest link counts as the copies that would take as
+//! long through a port, so that models need to know of ports alone.
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::Way;
+use crate::hardware::fabric::{Crowd, Fabric};
+use crate::hardware::{Hardware, LinkClass};
 use crate::ids::Rank;
 
 /// Copies through the ports of one link class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Port {
-    /// Through the busiest port in its busier direction.
+    /// Through the busiest port in its busier direction; as many as take a port as long as the
+    /// busiest link where that is busier.
     pub busiest: u64,
     /// Through all ports, one direction.
     pub total: u64,
@@ -68,6 +81,17 @@ pub struct Copies {
     /// `[R]` copies out of and into every port.
     domain: Flow,
     network: Flow,
+    /// Links where ports alone do not say what is busiest.
+    fabric: Option<Arc<Fabric>>,
+    crowd: Option<Crowd>,
+}
+
+/// Which copies are sent.
+#[derive(Clone, Copy)]
+enum Counting {
+    Pick,
+    Rank,
+    Node,
 }
 
 /// Copies out of and into every rank's port of one class.
@@ -138,7 +162,19 @@ impl Copies {
             number: 0,
             domain: Flow::new(ranks),
             network: Flow::new(ranks),
+            fabric: None,
+            crowd: None,
         }
+    }
+
+    /// For the ranks of `hardware` and its links: as [`Self::new`] where nothing but ports can be
+    /// crowded.
+    #[must_use]
+    pub fn on(hardware: &Hardware) -> Self {
+        let fabric = hardware.fabric();
+        let fabric = (!fabric.is_plain()).then(|| Arc::clone(fabric));
+        let crowd = fabric.as_deref().map(Crowd::new);
+        Self { fabric, crowd, ..Self::new(hardware.ranks(), hardware.gpus_per_node()) }
     }
 
     /// Forgets all tokens.
@@ -179,69 +215,118 @@ impl Copies {
     pub fn traffic(&mut self) -> Traffic {
         Traffic {
             tokens_most: self.tokens.iter().copied().max().unwrap_or(0),
-            per_pick: self.direct(|copies| &copies.per_pick),
-            per_rank: self.direct(|copies| &copies.per_rank),
-            per_node: self.forwarded(),
+            per_pick: self.ports(Counting::Pick),
+            per_rank: self.ports(Counting::Rank),
+            per_node: self.ports(Counting::Node),
         }
     }
 
-    /// Ports of copies that go straight to their rank.
-    fn direct(&mut self, matrix: impl Fn(&Self) -> &[u32]) -> Ports {
-        let (mut domain, mut network) = self.take_flows();
-        let mut local = 0;
-        for (source, row) in matrix(self).chunks_exact(self.ranks).enumerate() {
-            let node = source / self.gpus_per_node;
+    /// Loads of the links of `fabric` in time, relative to the busiest: `(link, share)`, where one
+    /// copy is sent per pick. Returns nanoseconds of the busiest link per byte of a copy.
+    pub fn loads_per_pick(&mut self, fabric: &Fabric, way: Way, into: &mut Vec<(u32, f64)>) -> f64 {
+        self.loads(fabric, way, Counting::Pick, into)
+    }
+
+    /// As [`Self::loads_per_pick`], with one copy per token and destination rank.
+    pub fn loads_per_rank(&mut self, fabric: &Fabric, way: Way, into: &mut Vec<(u32, f64)>) -> f64 {
+        self.loads(fabric, way, Counting::Rank, into)
+    }
+
+    /// As [`Self::loads_per_pick`], with one copy per token and destination node, which the rank of
+    /// the source's place there passes on.
+    pub fn loads_per_node(&mut self, fabric: &Fabric, way: Way, into: &mut Vec<(u32, f64)>) -> f64 {
+        self.loads(fabric, way, Counting::Node, into)
+    }
+
+    fn loads(
+        &mut self,
+        fabric: &Fabric,
+        way: Way,
+        counting: Counting,
+        into: &mut Vec<(u32, f64)>,
+    ) -> f64 {
+        let shape = (fabric.ranks(), fabric.gpus_per_node());
+        assert_eq!(shape, (self.ranks, self.gpus_per_node), "another machine");
+        let fitting = self.crowd.take().filter(|crowd| crowd.fits(fabric));
+        let mut crowd = fitting.unwrap_or_else(|| Crowd::new(fabric));
+        crowd.clear();
+        self.legs(counting, |source, target, copies| match way {
+            Way::Dispatch => crowd.add(fabric, source, target, copies),
+            Way::Combine => crowd.add(fabric, target, source, copies),
+        });
+        let nanos = crowd.shares(fabric, into);
+        self.crowd = Some(crowd);
+        nanos
+    }
+
+    /// Every leg that copies go: source, target and how many; from a rank to itself they stay.
+    fn legs(&self, counting: Counting, mut each: impl FnMut(usize, usize, u64)) {
+        let matrix = match counting {
+            Counting::Pick => &self.per_pick,
+            Counting::Rank => &self.per_rank,
+            Counting::Node => return self.forwarded(each),
+        };
+        for (source, row) in matrix.chunks_exact(self.ranks).enumerate() {
             for (target, &copies) in row.iter().enumerate() {
-                let copies = u64::from(copies);
-                if target == source {
-                    local += copies;
-                } else if target / self.gpus_per_node == node {
-                    domain.add(source, target, copies);
-                } else {
-                    network.add(source, target, copies);
-                }
+                each(source, target, u64::from(copies));
             }
         }
-        self.keep_flows(local, domain, network)
     }
 
-    /// Ports of copies that cross to a node once and are passed on there.
-    fn forwarded(&mut self) -> Ports {
-        let (mut domain, mut network) = self.take_flows();
-        let mut local = 0;
+    /// Legs of copies that cross to a node once and are passed on there.
+    fn forwarded(&self, mut each: impl FnMut(usize, usize, u64)) {
         let nodes = self.last_node.len();
         for source in 0..self.ranks {
             let place = source % self.gpus_per_node;
             for node in (0..nodes).filter(|node| *node != source / self.gpus_per_node) {
                 let copies = u64::from(self.per_node[source * nodes + node]);
-                network.add(source, node * self.gpus_per_node + place, copies);
+                each(source, node * self.gpus_per_node + place, copies);
             }
             for target in 0..self.ranks {
                 let copies = u64::from(self.per_rank[source * self.ranks + target]);
                 let forwarder = target / self.gpus_per_node * self.gpus_per_node + place;
-                if forwarder != target {
-                    domain.add(forwarder, target, copies);
-                } else if target == source {
-                    local += copies;
+                // What the forwarder wants for itself has arrived.
+                if forwarder != target || target == source {
+                    each(forwarder, target, copies);
                 }
             }
         }
-        self.keep_flows(local, domain, network)
     }
 
-    fn take_flows(&mut self) -> (Flow, Flow) {
-        self.domain.clear();
-        self.network.clear();
+    /// The busiest ports and links.
+    fn ports(&mut self, counting: Counting) -> Ports {
         let empty = || Flow { sent: Vec::new(), received: Vec::new() };
-        (
-            std::mem::replace(&mut self.domain, empty()),
-            std::mem::replace(&mut self.network, empty()),
-        )
+        let mut domain = std::mem::replace(&mut self.domain, empty());
+        let mut network = std::mem::replace(&mut self.network, empty());
+        domain.clear();
+        network.clear();
+        let mut local = 0;
+        let gpus = self.gpus_per_node;
+        self.legs(counting, |source, target, copies| {
+            if target == source {
+                local += copies;
+            } else if target / gpus == source / gpus {
+                domain.add(source, target, copies);
+            } else {
+                network.add(source, target, copies);
+            }
+        });
+        let mut ports = Ports { local, domain: domain.port(), network: network.port() };
+        (self.domain, self.network) = (domain, network);
+        if let Some(fabric) = self.fabric.clone() {
+            self.count_links(&fabric, counting, &mut ports);
+        }
+        ports
     }
 
-    fn keep_flows(&mut self, local: u64, domain: Flow, network: Flow) -> Ports {
-        let ports = Ports { local, domain: domain.port(), network: network.port() };
-        (self.domain, self.network) = (domain, network);
-        ports
+    /// Replaces the busiest ports by the busiest links.
+    fn count_links(&mut self, fabric: &Fabric, counting: Counting, ports: &mut Ports) {
+        let fitting = self.crowd.take().filter(|crowd| crowd.fits(fabric));
+        let mut crowd = fitting.unwrap_or_else(|| Crowd::new(fabric));
+        crowd.clear();
+        self.legs(counting, |source, target, copies| crowd.add(fabric, source, target, copies));
+        ports.domain.busiest = crowd.busiest(fabric, LinkClass::Domain);
+        ports.network.busiest = crowd.busiest(fabric, LinkClass::Network);
+        self.crowd = Some(crowd);
     }
 }

@@ -5,6 +5,9 @@
 //! [`Entry`] of [`ALL`] builds an [`ExchangeModel`] for a machine; an evaluation is a few
 //! multiplications on [`Traffic`] or a look-up, without allocation.
 
+mod context_coherent;
+mod fused;
+mod hierarchical;
 mod low_latency;
 mod nccl;
 mod normal;
@@ -78,6 +81,12 @@ pub trait ExchangeModel: Send + Sync {
 
     /// By which counting it loads ports.
     fn rule(&self) -> Rule;
+
+    /// Whether a token stays at the rank of its first expert, and the next layer's dispatch starts
+    /// there instead of at its own rank.
+    fn stays(&self) -> bool {
+        false
+    }
 
     /// Multiprocessors of a GPU that it takes from other kernels while it runs.
     fn multiprocessors(&self) -> u16 {
@@ -197,8 +206,11 @@ crate::named!(Entry);
 /// Every exchange model, alphabetical.
 pub const ALL: &[Entry] = &[
     nccl::GATHER,
+    context_coherent::ENTRY,
     low_latency::ENTRY,
     normal::ENTRY,
+    fused::ENTRY,
+    hierarchical::ENTRY,
     nccl::ALL_TO_ALL,
     one_sided::ENTRY,
     ports::ENTRY,

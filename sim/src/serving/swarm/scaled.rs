@@ -52,6 +52,9 @@ impl ExchangeModel for Slowed<dyn ExchangeModel> {
     fn rule(&self) -> Rule {
         self.inner.rule()
     }
+    fn stays(&self) -> bool {
+        self.inner.stays()
+    }
     fn multiprocessors(&self) -> u16 {
         self.inner.multiprocessors()
     }

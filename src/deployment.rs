@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use moecast_profiles::cost::exchange::{self, ExchangeModel};
-use moecast_profiles::engine::{self, Engine, Operation, Phase};
+use moecast_profiles::cost::exchange::ExchangeModel;
+use moecast_profiles::engine::{self, Engine};
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::model::ModelShape;
-use moecast_profiles::units::Bytes;
 use moecast_sim::Placement;
 use moecast_sim::serving::Layout;
 use moecast_sim::serving::service::{Limits, PoolSetting, Role, RoutingSource};
 
+use crate::exchanges;
 use crate::facts::{self, Costs};
 
 /// One kind of replica, and its costs.
@@ -59,7 +59,7 @@ impl Deployment {
         )?;
         let exchange = layout
             .exchanges()
-            .then(|| exchanges(&model, &engine, &hardware, &costs))
+            .then(|| exchanges::of_engine(&model, &engine, &hardware, costs.read.as_deref()))
             .transpose()?;
         Ok(Self { model, engine, hardware, layout, costs, exchange })
     }
@@ -101,26 +101,4 @@ fn machine(gpu: &str, gpus_per_node: u16, layout: &Layout) -> Result<Hardware> {
         "layout: {ranks} GPUs a stage; expected whole nodes of {node} GPUs"
     );
     Hardware::from_spec(&format!("{gpu}:{}x{node}", ranks / node)).context("layout")
-}
-
-/// What carries tokens to their experts in passes that read prompts and in those that only
-/// generate.
-fn exchanges(
-    model: &ModelShape,
-    engine: &Engine,
-    hardware: &Hardware,
-    costs: &Costs,
-) -> Result<[Arc<dyn ExchangeModel>; 2]> {
-    let setting = exchange::Setting {
-        hardware,
-        model,
-        dispatch_type: engine.dispatch_type.value,
-        combine_type: engine.combine_type.value,
-        profile: costs.read.as_deref(),
-    };
-    let build = |phase| {
-        let backend = engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX));
-        (exchange::of_backend(backend).build)(&setting)
-    };
-    Ok([build(Phase::Prefill)?, build(Phase::Decode)?])
 }

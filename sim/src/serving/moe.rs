@@ -5,6 +5,7 @@ use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::model::ModelShape;
 
 use super::layout::Layout;
+use crate::dispatch::tokens_seen;
 use crate::error::{Error, Result};
 use crate::placement::Placement;
 
@@ -215,12 +216,9 @@ impl ExpertMap {
     }
 
     /// Tokens that a rank looks at which gets `rows`, of a batch of `tokens` with or without
-    /// prompts. Rows that come alone cost their picks, not those of all ranks' tokens.
+    /// prompts.
     pub(crate) fn seen(&self, tokens: u64, rows: u64, prefill: bool) -> u64 {
-        match self.gathers[usize::from(prefill)] {
-            true => tokens,
-            false => rows.div_ceil(u64::from(self.top_k)).min(tokens),
-        }
+        tokens_seen(self.gathers[usize::from(prefill)], self.top_k, tokens, rows)
     }
 
     /// One layer whose slots compute `rows`, of a batch of `tokens` with or without prompts; adds

@@ -1,5 +1,6 @@
 //! One MoE layer on two GPUs with kernels of 10 us: every time can be solved by hand.
 
+use moecast_profiles::cost::exchange;
 use moecast_profiles::hardware::{Device, Hardware};
 use moecast_profiles::model::{Attention, DataType, ModelShape};
 use moecast_profiles::seed::Seed;
@@ -58,7 +59,18 @@ fn trace(layer: u16, rows: &[(u32, [u16; 2])]) -> RoutingTrace {
 }
 
 fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -> Run {
-    let (model, device) = (model(dense_layers), device());
+    let layer = slots.iter().copied().map(ExpertId).collect();
+    simulate_with(model(dense_layers), trace, vec![layer], ranks, "ports")
+}
+
+fn simulate_with(
+    model: ModelShape,
+    trace: RoutingTrace,
+    slots: Vec<Vec<ExpertId>>,
+    ranks: u16,
+    exchange: &str,
+) -> Run {
+    let device = device();
     let fixed = cost::find("fixed").unwrap();
     let built = cost::Setting {
         model: &model,
@@ -69,16 +81,25 @@ fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -
         profile: None,
     };
     let cost = cost::Kernels::new(fixed, &built).unwrap();
+    let hardware = Hardware::new(device, 1, ranks).unwrap();
+    let setting = exchange::Setting {
+        hardware: &hardware,
+        model: &model,
+        dispatch_type: DataType::Bf16,
+        combine_type: DataType::Bf16,
+        profile: None,
+    };
+    let exchange = (exchange::find(exchange).unwrap().build)(&setting).unwrap();
     let setting = Setting {
         model,
-        hardware: Hardware::new(device, 1, ranks).unwrap(),
+        hardware,
         engine: engine::find("trtllm").unwrap(),
         cost,
+        exchange: [exchange.clone(), exchange],
         context_assumed: 1,
         seed: Seed(0),
     };
-    let layer = slots.iter().copied().map(ExpertId).collect();
-    let placement = Placement::new(4, ranks, vec![layer]).unwrap();
+    let placement = Placement::new(4, ranks, slots).unwrap();
     run(&Scenario::new(setting, trace, placement).unwrap(), &|_| {}).unwrap()
 }
 
@@ -131,6 +152,51 @@ fn a_layer_that_a_token_skipped_costs_no_experts() {
     let run = simulate(0, trace(0, &[(0, [NO_EXPERT, NO_EXPERT])]), &[0, 1, 2, 3], 2);
     assert_eq!(run.steps[0].parts.experts, Nanos(0));
     assert_eq!(run.summary().imbalance, 0.0);
+}
+
+fn slots(layers: usize, slots: &[u16]) -> Vec<Vec<ExpertId>> {
+    vec![slots.iter().copied().map(ExpertId).collect(); layers]
+}
+
+#[test]
+fn the_exchange_model_counts_bytes_by_its_own_rule() {
+    // Two picks of one token on rank 1: two copies where picks travel, one where tokens do, and
+    // every token to every rank where they are gathered.
+    let bytes = |exchange| {
+        let trace = trace(0, &[(0, [2, 3])]);
+        simulate_with(model(0), trace, slots(1, &[0, 1, 2, 3]), 2, exchange).steps[0].bytes
+    };
+    assert_eq!(bytes("ports"), [0, 2 * 2048, 0]);
+    assert_eq!(bytes("nccl-all-to-all"), [0, 2 * 2 * 2048, 0]);
+    // One rank has the token, the other pads: two tokens, each of which crosses once a way.
+    assert_eq!(bytes("all-gather-reduce-scatter"), [2 * 2 * 2048, 2 * 2 * 2048, 0]);
+}
+
+#[test]
+fn tokens_that_stay_cross_only_where_their_next_expert_is_elsewhere() {
+    // Two layers, one token, top-1 in both: experts 2 and then 3, both on rank 1. It moves once,
+    // and never back; a port exchange moves it there and back in both.
+    let mut two = model(0);
+    (two.hidden_layers, two.moe_layers, two.top_k) = (2, vec![0, 1], 1);
+    let mut builder = TraceBuilder::new(Header::new("test", "tiny", 4, 1, vec![0, 1]));
+    let (phase, experts) = (Phase::Decode, &[2, 3][..]);
+    builder.push_token(TokenRow {
+        request: 0,
+        position: 0,
+        step: 0,
+        phase,
+        experts,
+        weights: None,
+    });
+    let trace = builder.finish("test").unwrap();
+    let run = |exchange| {
+        let slots = slots(2, &[0, 1, 2, 3]);
+        simulate_with(two.clone(), trace.clone(), slots, 2, exchange).steps[0].clone()
+    };
+    let (stays, returns) = (run("context-coherent"), run("ports"));
+    assert_eq!(returns.bytes, [0, 4 * 2048, 0]);
+    assert_eq!(stays.bytes, [2048, 2048, 0]);
+    assert_eq!(stays.parts.combine, Nanos(0));
 }
 
 fn rows() -> impl Strategy<Value = Vec<(u32, [u16; 2])>> {

@@ -89,6 +89,13 @@ impl ExchangeModel for ContextCoherent {
         Rule::PerPick
     }
 
+    fn sends(&self, way: Way) -> f64 {
+        match way {
+            Way::Dispatch => 1.0,
+            Way::Combine => self.returned,
+        }
+    }
+
     fn multiprocessors(&self) -> u16 {
         CHANNELS
     }

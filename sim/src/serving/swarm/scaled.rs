@@ -52,6 +52,9 @@ impl ExchangeModel for Slowed<dyn ExchangeModel> {
     fn rule(&self) -> Rule {
         self.inner.rule()
     }
+    fn sends(&self, way: Way) -> f64 {
+        self.inner.sends(way)
+    }
     fn stays(&self) -> bool {
         self.inner.stays()
     }

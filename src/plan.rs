@@ -79,11 +79,13 @@ pub(crate) fn make(arguments: &cli::Plan, global: &Global, output: &Output) -> R
     let algorithm = algorithms::find(&arguments.algorithm)?;
     let problem = Problem::from_trace(&parts.train, task.shape)?;
     let spinner = output.spinner("search");
-    let placement = (algorithm.propose)(&problem, task.seed)?;
+    let numbers = &parts.train.header().layers;
+    let placement = (algorithm.propose)(&problem, task.seed)?.chained(numbers);
     spinner.finish_and_clear();
     let mut candidates: Vec<(&'static str, Placement)> = Vec::new();
     for name in BASELINES {
-        candidates.push((name, (algorithms::find(name)?.propose)(&problem, task.seed)?));
+        candidates
+            .push((name, (algorithms::find(name)?.propose)(&problem, task.seed)?.chained(numbers)));
     }
     candidates.push(("plan", placement));
     let predicted = predict(&task, &parts, &candidates, output)?;

@@ -250,9 +250,13 @@ fn candidates(loaded: &Loaded, parts: &Parts) -> Result<Vec<(String, Placement)>
     };
     let problem = Problem::from_trace(&parts.train, shape)?;
     let mut candidates = Vec::new();
+    let numbers = &parts.train.header().layers;
     for name in &loaded.file.baselines {
         let seed = Seed(loaded.plan.provenance.seed);
-        candidates.push((name.clone(), (algorithms::find(name)?.propose)(&problem, seed)?));
+        candidates.push((
+            name.clone(),
+            (algorithms::find(name)?.propose)(&problem, seed)?.chained(numbers),
+        ));
     }
     candidates.push(("plan".to_owned(), placement.clone()));
     Ok(candidates)

@@ -131,6 +131,7 @@ impl Scenario {
             let expected = format!("the {} of {}", model.moe_layers.len(), model.name);
             return Err(Error::scenario("placement", found, expected));
         }
+        placement.check_chains(&model.moe_layers)?;
         if placement.ranks() != hardware.ranks() {
             let found = format!("a placement for {} ranks", placement.ranks());
             let expected = format!("the {} GPUs of {}", hardware.ranks(), hardware.spec());
@@ -191,7 +192,7 @@ fn show_layers(layers: &[u16]) -> String {
 
 /// Experts alone must fit; other weights and caches come on top and are not checked here.
 fn check_memory(model: &ModelShape, hardware: &Hardware, placement: &Placement) -> Result<()> {
-    let slots = u64::from(placement.slots_per_rank()) * model.moe_layers.len() as u64;
+    let slots = u64::from(placement.slots_per_rank()) * u64::from(model.distinct_moe_layers());
     let needed = model.expert_bytes() * slots;
     let memory = hardware.device().memory.value;
     if needed > memory {

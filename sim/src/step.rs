@@ -65,6 +65,8 @@ impl<'a> Stepper<'a> {
             (0..trace.step_tokens(index)).map(|number| self.source(index, number)).collect();
         for layer in layers(self.scenario) {
             copies.clear();
+            // A layer that is chained has one attention and one pass of its shared experts.
+            let opens = model.opens_layer(layer);
             let routed = self.route((index, layer), &sources, &mut copies);
             let traffic = copies.traffic();
             let layer_load = rank_loads(&routed, ranks);
@@ -75,10 +77,11 @@ impl<'a> Stepper<'a> {
                 .zip(&shared)
                 .map(|((slots, &rows), &shared)| {
                     let seen = tokens_seen(exchange.gathers(), top_k, tokens, rows);
-                    self.cost.experts(seen, slots) + shared
+                    self.cost.experts(seen, slots) + if opens { shared } else { Nanos(0) }
                 })
                 .collect();
-            parts.attention += slowest(&add(&attention, &gate));
+            let before = if opens { add(&attention, &gate) } else { gate.clone() };
+            parts.attention += slowest(&before);
             parts.dispatch += self.transfer(exchange, &traffic, Way::Dispatch, &mut bytes);
             parts.experts += slowest(&experts);
             parts.combine += self.transfer(exchange, &traffic, Way::Combine, &mut bytes);
@@ -86,7 +89,7 @@ impl<'a> Stepper<'a> {
                 sources = routed.firsts;
             }
             for (rank, busy) in totals.rank_busy.iter_mut().enumerate() {
-                *busy += attention[rank] + gate[rank] + experts[rank];
+                *busy += before[rank] + experts[rank];
             }
             let ratio = max_over_mean(&layer_load);
             totals.layer_imbalance.push((ratio.unwrap_or(0.0), u32::from(ratio.is_some())));
@@ -94,7 +97,7 @@ impl<'a> Stepper<'a> {
             loaded += u32::from(ratio.is_some());
             totals.rank_load.push(layer_load);
         }
-        let dense_layers = u64::from(model.hidden_layers) - model.moe_layers.len() as u64;
+        let dense_layers = u64::from(model.hidden_layers - model.distinct_moe_layers());
         let dense: Vec<Nanos> =
             batches.iter().map(|batch| self.cost.dense_layer(batch.tokens())).collect();
         parts.attention += slowest(&attention) * dense_layers;

@@ -153,7 +153,9 @@ pub fn header(shape: &Shape, recipe: &Recipe, like: Option<&str>, seed: Seed) ->
     let mut header = Header::new(&source, model, *experts, *top_k, layers.clone());
     header.synthetic = true;
     let mut copy = recipe.clone();
-    let knobs = recipe::KNOBS.iter().map(|knob| format!("{} {}", knob.name, (knob.of)(&mut copy)));
+    // A share that is rarely asked for is not said where it is 0.
+    let said = recipe::KNOBS.iter().filter(|k| k.name != "skipped" || recipe.skipped > 0.0);
+    let knobs = said.map(|knob| format!("{} {}", knob.name, (knob.of)(&mut copy)));
     let knobs = knobs.collect::<Vec<_>>().join(", ");
     let popularity = match recipe.popularity {
         Popularity::LogNormal => "log-normal",

@@ -281,6 +281,7 @@ fn check_placement(placement: &Placement, model: &ModelShape, ranks: u16) -> Res
         let expected = format!("the {} of {}", model.moe_layers.len(), model.name);
         return refuse(format!("{} MoE layers", placement.layers().len()), expected);
     }
+    placement.check_chains(&model.moe_layers)?;
     if placement.ranks() != ranks {
         let expected = format!("a plan for the {ranks} expert-parallel ranks of the layout");
         return refuse(format!("a plan for {} ranks", placement.ranks()), expected);

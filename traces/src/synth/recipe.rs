@@ -41,11 +41,19 @@ pub struct Recipe {
     pub affinity: f64,
     /// Of popularity.
     pub drift: f64,
+    /// Of picks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped: f64,
     /// Number of domains; requests are of one each, in turn.
     pub domains: u16,
     /// `[M][E]` recorded picks of every expert, with [`Popularity::Recorded`].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub loads: Vec<Vec<u64>>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
 }
 
 impl Default for Recipe {
@@ -61,6 +69,7 @@ impl Default for Recipe {
             decay: 1.4,
             affinity: 0.2,
             drift: 0.0,
+            skipped: 0.0,
             domains: 4,
             loads: Vec::new(),
         }
@@ -144,6 +153,13 @@ pub const KNOBS: &[Knob] = &[
         about: "deviation of the logarithm of `skew` between layers; 0 makes layers alike",
         range: (0.0, 2.0),
         of: |recipe| &mut recipe.skew_spread,
+    },
+    Knob {
+        name: "skipped",
+        about: "share of picks that go to no expert that computes: the number of a token's \
+                experts is binomial, as with null experts or routing by a threshold",
+        range: (0.0, 1.0),
+        of: |recipe| &mut recipe.skipped,
     },
 ];
 

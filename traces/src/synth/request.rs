@@ -14,6 +14,7 @@ use super::Wanted;
 use super::alias::{Alias, Scratch};
 use super::recipe::Recipe;
 use super::world::{World, field};
+use crate::trace::NO_EXPERT;
 
 /// How far back memory reaches, in tokens.
 const MEMORY_TOKENS: u32 = 1024;
@@ -92,8 +93,14 @@ impl<'a> Router<'a> {
                 bits,
             );
         }
+        let skipped = chance(self.recipe.skipped);
         for row in picks.chunks_exact_mut(width) {
             for (place, pick) in row.iter_mut().enumerate() {
+                // Nothing is drawn without the knob: it shifts no other draw.
+                if self.recipe.skipped > 0.0 && bits.next_u64() >> 32 < skipped {
+                    *pick = NO_EXPERT;
+                    continue;
+                }
                 let layer = place / self.top_k;
                 *pick = self.world.id[layer * self.world.experts + usize::from(*pick)];
             }

@@ -17,12 +17,33 @@ pub enum Popularity {
     Zipf,
 }
 
+/// Who chooses: tokens their experts, or experts their tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// Every token its `top_k` experts.
+    #[default]
+    Token,
+    /// Every expert the same number of a request's tokens, of the prompt and of the answer.
+    Expert,
+}
+
+impl Choice {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+    fn is_token(&self) -> bool {
+        *self == Self::Token
+    }
+}
+
 /// What makes a synthetic trace; every number can be set by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
     /// Shape of the popularity of experts.
     pub popularity: Popularity,
+    /// Who chooses.
+    #[serde(skip_serializing_if = "Choice::is_token")]
+    pub choice: Choice,
     /// [`KNOBS`] says what the numbers do.
     pub skew: f64,
     /// Of `skew`, between layers.
@@ -60,6 +81,7 @@ impl Default for Recipe {
     fn default() -> Self {
         Self {
             popularity: Popularity::LogNormal,
+            choice: Choice::Token,
             skew: 1.0,
             skew_spread: 0.0,
             domain_skew: 0.5,
@@ -196,6 +218,13 @@ impl Recipe {
                     _ => return refuse(value, "log-normal or zipf"),
                 };
                 self.loads.clear();
+            }
+            "choice" => {
+                self.choice = match value {
+                    "expert" => Choice::Expert,
+                    "token" => Choice::Token,
+                    _ => return refuse(value, "expert or token"),
+                };
             }
             "domains" => match value.parse() {
                 Ok(count @ 1..=DOMAINS_MAX) => self.domains = count,

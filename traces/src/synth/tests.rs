@@ -297,3 +297,23 @@ fn skipped_picks_are_their_share_and_tokens_may_have_none() {
     assert!(counts.iter().sum::<usize>().abs_diff(8_000) < 253, "{}", counts.iter().sum::<usize>());
     assert!(counts.iter().filter(|count| **count == 0).count().abs_diff(250) < 61);
 }
+
+#[test]
+fn experts_that_choose_have_equal_loads_in_every_request() {
+    let mut recipe = Recipe::default();
+    for knob in ["choice=expert", "skipped=0.25"] {
+        recipe.set_text(knob).unwrap();
+    }
+    let shape = Shape { model: "tiny".to_owned(), experts: 16, top_k: 4, layers: vec![0, 1] };
+    let amount = Amount { requests: 6, tokens: 128, generated: 0, batch: 2 };
+    let mut builder = TraceBuilder::new(header(&shape, &recipe, None, Seed(3)));
+    generate(&mut builder, &recipe, amount, Seed(3), &|_| ()).unwrap();
+    let trace = builder.finish("test").unwrap();
+    // 128 tokens x 4 places x 3/4 over 16 experts are 24 tokens an expert and request.
+    for layer in [0, 1].map(MoeLayer) {
+        assert_eq!(trace.layer_loads(layer), [6 * 24; 16]);
+        let picks = |row| trace.chosen(row, layer).count();
+        let counts: Vec<usize> = (0..trace.token_count() as usize).map(picks).collect();
+        assert!(counts.contains(&4) && counts.iter().any(|count| *count < 3), "k varies");
+    }
+}

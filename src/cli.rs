@@ -141,6 +141,9 @@ pub(crate) struct Plan {
     /// Engines to write files for, comma separated; predictions use the first one's rules.
     #[arg(long, value_delimiter = ',')]
     pub(crate) engine: Vec<String>,
+    /// Exchange model of the predictions; `moecast list exchanges` [default: the engine's].
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
     /// Share of the recording that the planner does not see and is judged on; 0 plans on all.
     #[arg(long, default_value_t = 0.3)]
     pub(crate) heldout: f64,
@@ -162,7 +165,7 @@ pub(crate) struct Serve {
 pub(crate) struct Simulate {
     /// A scenario.toml that an earlier run wrote; repeats that run.
     #[arg(conflicts_with_all =
-        ["trace", "plan", "model", "cluster", "engine", "cost", "profile", "part"])]
+        ["trace", "plan", "model", "cluster", "engine", "cost", "profile", "exchange", "part"])]
     pub(crate) scenario: Option<PathBuf>,
     /// The routing trace.
     #[arg(long, required_unless_present = "scenario")]
@@ -185,6 +188,9 @@ pub(crate) struct Simulate {
     /// Profile of measured kernels: a shipped one, or a path [default: of the GPU and engine].
     #[arg(long)]
     pub(crate) profile: Option<String>,
+    /// How tokens reach their experts; `moecast list exchanges` [default: as the engine does].
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
     /// Part of the recording [default: heldout when the plan was made on this trace, else all].
     #[arg(long, value_enum)]
     pub(crate) part: Option<PartArgument>,

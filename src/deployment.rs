@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use moecast_profiles::cost::exchange::{self, ExchangeModel};
+use moecast_profiles::cost::exchange::ExchangeModel;
 use moecast_profiles::engine::{self, Engine, Operation, Phase};
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::model::ModelShape;
@@ -12,6 +12,7 @@ use moecast_sim::Placement;
 use moecast_sim::serving::Layout;
 use moecast_sim::serving::service::{Limits, PoolSetting, Role, RoutingSource};
 
+use crate::exchanges::{self, Exchanges};
 use crate::facts::{self, Costs};
 
 /// One kind of replica, and its costs.
@@ -76,22 +77,12 @@ impl Deployment {
             return Ok(None);
         }
         let Self { model, engine, hardware, costs, .. } = self;
-        let phase = if prefills { Phase::Prefill } else { Phase::Decode };
-        let entry = match named {
-            Some(name) => exchange::find(name)?,
-            None => {
-                let backend = engine.backend(Operation::ExpertExchange, phase, Bytes(u64::MAX));
-                exchange::of_backend(backend)
-            }
+        let profile = costs.read.as_deref();
+        let [prefill, decode] = match named {
+            Some(_) => Exchanges::new(named, model, engine, hardware, profile)?.models,
+            None => exchanges::of_engine(model, engine, hardware, profile)?,
         };
-        let setting = exchange::Setting {
-            hardware,
-            model,
-            dispatch_type: engine.dispatch_type.value,
-            combine_type: engine.combine_type.value,
-            profile: costs.read.as_deref(),
-        };
-        Ok(Some((entry.build)(&setting)?))
+        Ok(Some(if prefills { prefill } else { decode }))
     }
 
     /// Replicas of this kind.

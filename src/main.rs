@@ -7,6 +7,7 @@ mod capacity;
 mod cli;
 mod completions;
 mod deployment;
+mod exchanges;
 mod facts;
 mod files;
 mod keys;

@@ -20,6 +20,7 @@ use moecast_traces::split::split;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Global};
+use crate::exchanges::Exchanges;
 use crate::facts::{self, TraceFile};
 use crate::files;
 use crate::output::{Measure, Output, Table, show_micros};
@@ -41,6 +42,8 @@ struct Task {
     shape: Shape,
     engine: Engine,
     exporters: Vec<&'static export::Entry>,
+    /// The machine of the predictions; absent without a model and a cluster.
+    setting: Option<(Setting, Exchanges)>,
     seed: Seed,
     heldout: f64,
 }
@@ -76,11 +79,13 @@ pub(crate) fn make(arguments: &cli::Plan, global: &Global, output: &Output) -> R
     let algorithm = algorithms::find(&arguments.algorithm)?;
     let problem = Problem::from_trace(&parts.train, task.shape)?;
     let spinner = output.spinner("search");
-    let placement = (algorithm.propose)(&problem, task.seed)?;
+    let numbers = &parts.train.header().layers;
+    let placement = (algorithm.propose)(&problem, task.seed)?.chained(numbers);
     spinner.finish_and_clear();
     let mut candidates: Vec<(&'static str, Placement)> = Vec::new();
     for name in BASELINES {
-        candidates.push((name, (algorithms::find(name)?.propose)(&problem, task.seed)?));
+        candidates
+            .push((name, (algorithms::find(name)?.propose)(&problem, task.seed)?.chained(numbers)));
     }
     candidates.push(("plan", placement));
     let predicted = predict(&task, &parts, &candidates, output)?;
@@ -125,14 +130,22 @@ fn task(arguments: &cli::Plan, global: &Global) -> Result<Task> {
         arguments.engine.join(", ")
     );
     let engine = arguments.engine.iter().find_map(|name| engine::find(name).ok());
+    let engine = engine.map_or_else(|| engine::find("sglang"), Ok)?;
+    let seed = Seed(global.seed);
+    let setting = setting(model.as_ref(), hardware.as_ref(), &engine, arguments, seed)?;
+    ensure!(
+        arguments.exchange.is_none() || setting.is_some(),
+        "plan: --exchange without a model and --cluster; expected both: nothing is timed else"
+    );
     Ok(Task {
         path: path.display().to_string(),
         model,
         hardware,
         shape: Shape { ranks, nodes, groups, slots },
-        engine: engine.map_or_else(|| engine::find("sglang"), Ok)?,
+        engine,
         exporters,
-        seed: Seed(global.seed),
+        setting,
+        seed,
         heldout,
         source,
     })
@@ -181,10 +194,10 @@ fn predict(
     let mut predicted = Predicted::default();
     for (name, placement) in candidates {
         let judge_part = |trace: &RoutingTrace| -> Result<(f64, Option<f64>)> {
-            let Some(setting) = setting(task) else {
+            let Some((setting, _)) = &task.setting else {
                 return Ok((judge::imbalance(placement, trace), None));
             };
-            let scenario = Scenario::new(setting, trace.clone(), placement.clone())?;
+            let scenario = Scenario::new(setting.clone(), trace.clone(), placement.clone())?;
             let run = moecast_sim::run(&scenario, &|steps| bar.inc(steps as u64))?;
             let summary = run.summary();
             Ok((summary.imbalance, Some(summary.step_time_us.mean)))
@@ -200,7 +213,7 @@ fn predict(
     }
     bar.finish_and_clear();
     // A simulation sends whole tokens to replicas; without one, loads are split evenly.
-    let bound_of = if setting(task).is_some() { judge::bound } else { judge::bound_even };
+    let bound_of = if task.setting.is_some() { judge::bound } else { judge::bound_even };
     let bound = |trace: &RoutingTrace| bound_of(trace, task.shape.slots, task.shape.ranks);
     predicted.imbalance_bound =
         Some(Judged { train: bound(&train), heldout: heldout.as_ref().map(bound) });
@@ -208,17 +221,27 @@ fn predict(
 }
 
 /// The machine of the predictions; absent without a model and a cluster.
-fn setting(task: &Task) -> Option<Setting> {
-    let (model, hardware) = (task.model.clone()?, task.hardware.clone()?);
-    let costs = facts::costs(None, None, &model, &hardware, &task.engine.name);
-    Some(Setting {
-        model,
-        hardware,
-        engine: task.engine.clone(),
-        cost: costs.expect("shipped profiles and the roofline always build").kernels,
+fn setting(
+    model: Option<&ModelShape>,
+    hardware: Option<&Hardware>,
+    engine: &Engine,
+    arguments: &cli::Plan,
+    seed: Seed,
+) -> Result<Option<(Setting, Exchanges)>> {
+    let (Some(model), Some(hardware)) = (model, hardware) else { return Ok(None) };
+    let costs = facts::costs(None, None, model, hardware, &engine.name)?;
+    let (name, read) = (arguments.exchange.as_deref(), costs.read.as_deref());
+    let exchanges = Exchanges::new(name, model, engine, hardware, read)?;
+    let setting = Setting {
+        model: model.clone(),
+        hardware: hardware.clone(),
+        engine: engine.clone(),
+        cost: costs.kernels,
+        exchange: exchanges.models.clone(),
         context_assumed: CONTEXT_ASSUMED,
-        seed: task.seed,
-    })
+        seed,
+    };
+    Ok(Some((setting, exchanges)))
 }
 
 fn assemble(task: &Task, algorithm: &str, placement: Placement, predicted: Predicted) -> Plan {
@@ -288,7 +311,10 @@ fn remarks(task: &Task) -> Vec<String> {
     if header.synthetic {
         remarks.push("the trace is synthetic: generated, not recorded".to_owned());
     }
-    if setting(task).is_none() {
+    if let Some((_, exchanges)) = &task.setting {
+        remarks.extend(exchanges.remarks());
+    }
+    if task.setting.is_none() {
         remarks.push("no step times: they need a cluster and a model".to_owned());
     }
     remarks

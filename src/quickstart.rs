@@ -80,6 +80,7 @@ fn plan_arguments(recording: &Path, config: &Path, out: &Path) -> Plan {
         groups: None,
         algorithm: "moecast".to_owned(),
         engine: ENGINES.map(str::to_owned).to_vec(),
+        exchange: None,
         heldout: 0.3,
         out: Some(out.join("plan")),
     }
@@ -94,6 +95,7 @@ fn simulate_arguments(recording: &Path, config: &Path, out: &Path) -> Simulate {
         cluster: None,
         engine: None,
         profile: None,
+        exchange: None,
         cost: None,
         part: None,
         context: 2_048,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use moecast_planner::problem::Shape;
 use moecast_planner::{Plan, Problem, algorithms, judge};
+use moecast_profiles::cost::Known;
 use moecast_profiles::engine;
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::ids::MoeLayer;
@@ -18,6 +19,7 @@ use moecast_traces::split::split;
 use serde_json::{Value, json};
 
 use crate::cli::{self, Global, PartArgument};
+use crate::exchanges::Exchanges;
 use crate::facts::{self, TraceFile};
 use crate::files;
 use crate::output::{Measure, Output, Table, show_micros};
@@ -32,6 +34,7 @@ struct Loaded {
     source: TraceFile,
     plan: Plan,
     setting: Setting,
+    exchanges: Exchanges,
 }
 
 /// A finished run and the folder that it was written to.
@@ -154,6 +157,7 @@ fn from_arguments(arguments: &cli::Simulate, global: &Global) -> Result<Loaded> 
         cost: arguments.cost.clone().unwrap_or_default(),
         profile: arguments.profile.clone(),
         profile_sha256: None,
+        exchange: arguments.exchange.clone(),
         part: match arguments.part {
             Some(PartArgument::All) => Part::All,
             Some(PartArgument::Heldout) => Part::Heldout,
@@ -191,16 +195,19 @@ fn load(mut file: ScenarioFile) -> Result<Loaded> {
     let cost = Some(file.cost.as_str()).filter(|cost| !cost.is_empty());
     let costs = facts::costs(cost, file.profile.as_deref(), &model, &hardware, &file.engine)?;
     costs.entry.clone_into(&mut file.cost);
+    let (name, read) = (file.exchange.as_deref(), costs.read.as_deref());
+    let exchanges = Exchanges::new(name, &model, &engine, &hardware, read)?;
     (file.profile, file.profile_sha256) = costs.profile.unzip();
     let setting = Setting {
         model,
         hardware,
         engine,
         cost: costs.kernels,
+        exchange: exchanges.models.clone(),
         context_assumed: file.context_assumed,
         seed: Seed(file.seed),
     };
-    Ok(Loaded { file, source, plan, setting })
+    Ok(Loaded { file, source, plan, setting, exchanges })
 }
 
 /// What is simulated, and what the baselines may be fitted on.
@@ -244,9 +251,13 @@ fn candidates(loaded: &Loaded, parts: &Parts) -> Result<Vec<(String, Placement)>
     };
     let problem = Problem::from_trace(&parts.train, shape)?;
     let mut candidates = Vec::new();
+    let numbers = &parts.train.header().layers;
     for name in &loaded.file.baselines {
         let seed = Seed(loaded.plan.provenance.seed);
-        candidates.push((name.clone(), (algorithms::find(name)?.propose)(&problem, seed)?));
+        candidates.push((
+            name.clone(),
+            (algorithms::find(name)?.propose)(&problem, seed)?.chained(numbers),
+        ));
     }
     candidates.push(("plan".to_owned(), placement.clone()));
     Ok(candidates)
@@ -264,7 +275,7 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
         ranks: placement.ranks(),
         engine: loaded.setting.engine.name.to_owned(),
         cost: loaded.setting.cost.name.clone(),
-        kernels: loaded.setting.cost.model.known(),
+        kernels: known(loaded),
         kernel_flags: loaded.setting.cost.flags.clone(),
         trace: TraceFacts {
             source: header.source.clone(),
@@ -292,6 +303,13 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
     }
 }
 
+/// How every time is known: kernels, then exchanges.
+fn known(loaded: &Loaded) -> Vec<Known> {
+    let mut known = loaded.setting.cost.model.known();
+    known.extend(loaded.exchanges.known());
+    known
+}
+
 /// What a reader must know to judge the figures.
 fn remarks(loaded: &Loaded, parts: &Parts) -> Vec<String> {
     let (model, header) = (&loaded.setting.model, parts.simulated.header());
@@ -303,6 +321,7 @@ fn remarks(loaded: &Loaded, parts: &Parts) -> Vec<String> {
         "absent: overlap of computation and transfers, output head, host time of the engine"
             .to_owned(),
     ];
+    remarks.extend(loaded.exchanges.remarks());
     let flags = loaded.setting.cost.flags.len();
     if let Some(name) = loaded.file.profile.as_ref().filter(|_| flags > 0) {
         remarks.push(format!(

@@ -113,7 +113,7 @@ impl Plan {
             let found = format!("{} layers", self.layers.len());
             return refuse("layers", found, format!("{placed}, as in the placement"));
         }
-        if let Some(pair) = self.layers.windows(2).find(|pair| pair[0] >= pair[1]) {
+        if let Some(pair) = self.layers.windows(2).find(|pair| pair[0] > pair[1]) {
             let found = format!("{} before {}", pair[0], pair[1]);
             return refuse("layers", found, "absolute layer numbers that ascend".to_owned());
         }

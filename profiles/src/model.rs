@@ -83,13 +83,20 @@ pub struct ModelShape {
     pub source: String,
     /// All transformer layers, dense ones included; multi-token-prediction layers excluded.
     pub hidden_layers: u16,
-    /// Absolute numbers of the layers that have routed experts, ascending.
+    /// Absolute numbers of the layers that have routed experts, ascending. A layer whose router
+    /// sends tokens through its experts several times in a row (Chain-of-Experts) stands as often:
+    /// every occurrence is one routing, of the same weights.
     pub moe_layers: Vec<u16>,
     /// Width of the residual stream.
     pub hidden: u32,
     /// Routed experts per MoE layer.
     pub experts: u16,
-    /// Routed experts chosen per token.
+    /// Experts that the router knows beside these and that compute nothing, numbered behind them:
+    /// zero, copy and constant experts (MoE++, arXiv 2410.07348), null experts (AdaMoE, arXiv
+    /// 2406.13233). They take no slot, and what chooses them travels nowhere.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zero_experts: u16,
+    /// Experts chosen per token, those that compute nothing among them.
     pub top_k: u16,
     /// Intermediate width of one routed expert.
     pub expert_inter: u32,
@@ -109,7 +116,27 @@ pub struct ModelShape {
     pub dense_type: DataType,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(count: &u16) -> bool {
+    *count == 0
+}
+
 impl ModelShape {
+    /// Layers with routed experts, each counted once however often its experts are chained.
+    #[must_use]
+    pub fn distinct_moe_layers(&self) -> u16 {
+        let repeated = self.moe_layers.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        u16::try_from(self.moe_layers.len() - repeated).expect("layer numbers are u16")
+    }
+
+    /// Whether `layer` is the first occurrence of its absolute layer: what belongs to the layer and
+    /// not to a routing (attention, shared experts) runs with it.
+    #[must_use]
+    pub fn opens_layer(&self, layer: MoeLayer) -> bool {
+        let at = layer.index();
+        at == 0 || self.moe_layers.get(at) != self.moe_layers.get(at - 1)
+    }
+
     /// One rank's share under tensor parallelism of `ranks`: heads, dense and shared experts'
     /// widths and vocabulary divided (key and value heads are copied where there are fewer than
     /// ranks); routed experts as they are.
@@ -151,10 +178,12 @@ impl ModelShape {
         self.moe_layers.get(layer.index()).copied()
     }
 
-    /// The ordinal among MoE layers of absolute layer `number`; `None` for dense layers.
+    /// The ordinal among MoE layers of absolute layer `number`, of its first occurrence; `None` for
+    /// dense layers.
     #[must_use]
     pub fn ordinal(&self, number: u16) -> Option<MoeLayer> {
-        let position = self.moe_layers.binary_search(&number).ok()?;
+        let position = self.moe_layers.partition_point(|layer| *layer < number);
+        self.moe_layers.get(position).filter(|layer| **layer == number)?;
         Some(MoeLayer(u16::try_from(position).expect("layer numbers are u16")))
     }
 

@@ -1,5 +1,6 @@
 //! Which replica serves a token: the engines' own rules, applied token by token.
 
+use moecast_profiles::cost::exchange::Copies;
 use moecast_profiles::engine::ReplicaRule;
 use moecast_profiles::hardware::{Hardware, LinkClass};
 use moecast_profiles::ids::{ExpertId, MoeLayer, Rank, Slot};
@@ -30,8 +31,18 @@ pub struct Arrival {
 pub struct Dispatched {
     /// `[P]` tokens that every slot computes.
     pub tokens_per_slot: Vec<u32>,
-    /// `[R x R]` copies of tokens sent from rank to rank: one per token and destination.
-    pub copies: Vec<u32>,
+    /// `[T]` rank of every token's first expert; its own rank where it chose none.
+    pub firsts: Vec<Rank>,
+}
+
+/// Tokens that a rank looks at which gets `rows` of a batch of `tokens`, each with up to `top_k`
+/// picks: all of them where tokens are gathered. Rows that come alone cost their picks, not those
+/// of all ranks' tokens.
+pub(crate) fn tokens_seen(gathers: bool, top_k: u16, tokens: u64, rows: u64) -> u64 {
+    match gathers {
+        true => tokens,
+        false => rows.div_ceil(u64::from(top_k)).min(tokens),
+    }
 }
 
 /// Chooses replicas of one layer by one engine's rule.
@@ -64,34 +75,36 @@ impl<'a> Dispatcher<'a> {
         dispatcher
     }
 
-    /// Routes tokens; `routed` yields every token with the experts that it chose.
+    /// Routes tokens; `routed` yields every token with the experts that it chose, perhaps none.
+    /// What they send each other is added to `copies`.
     ///
     /// `generator` is drawn from only by [`ReplicaRule::Dynamic`].
     pub fn dispatch<'t>(
         &self,
         routed: impl Iterator<Item = (Arrival, &'t [ExpertId])>,
+        copies: &mut Copies,
         generator: &mut Generator,
     ) -> Dispatched {
         let ranks = usize::from(self.placement.ranks());
         let mut result = Dispatched {
             tokens_per_slot: vec![0; usize::from(self.placement.slots())],
-            copies: vec![0; ranks * ranks],
+            firsts: Vec::with_capacity(routed.size_hint().0),
         };
         let mut turns = match self.rule {
             ReplicaRule::RoundRobin => Turns::new(ranks, self.replicas.len()),
             _ => Turns::new(0, 0),
         };
-        let mut sent_to = vec![usize::MAX; ranks];
-        for (number, (arrival, experts)) in routed.enumerate() {
-            for &expert in experts {
+        for (arrival, experts) in routed {
+            let mut first = None;
+            let targets = experts.iter().map(|&expert| {
                 let slot = self.choose(arrival, expert, &mut turns, generator);
                 result.tokens_per_slot[slot.index()] += 1;
-                let target = self.placement.rank_of(slot).index();
-                if sent_to[target] != number {
-                    sent_to[target] = number;
-                    result.copies[arrival.source.index() * ranks + target] += 1;
-                }
-            }
+                let rank = self.placement.rank_of(slot);
+                first.get_or_insert(rank);
+                rank
+            });
+            copies.add(arrival.source, targets);
+            result.firsts.push(first.unwrap_or(arrival.source));
         }
         result
     }

@@ -45,6 +45,35 @@ impl TryFrom<PlacementFile> for Placement {
 }
 
 impl Placement {
+    /// Checks that all occurrences of one layer hold the same experts in the same slots: they are
+    /// the same weights. `numbers` are the absolute numbers of the layers, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Placement`] names the first layer whose occurrences differ.
+    pub fn check_chains(&self, numbers: &[u16]) -> Result<()> {
+        let pairs = numbers.windows(2).zip(self.layers.windows(2)).enumerate();
+        for (ordinal, (numbers, slots)) in pairs {
+            if numbers[0] == numbers[1] && slots[0] != slots[1] {
+                let place = format!("MoE layers {ordinal} and {}", ordinal + 1);
+                let found = "different slots".to_owned();
+                let expected = format!("the same: both are layer {}, chained", numbers[0]);
+                return Err(Error::placement(place, found, expected));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with the slots of a chained layer's first occurrence in all of its occurrences.
+    #[must_use]
+    pub fn chained(mut self, numbers: &[u16]) -> Self {
+        for (later, pair) in (1..).zip(numbers.windows(2)) {
+            if pair[0] == pair[1] && later < self.layers.len() {
+                self.layers[later] = self.layers[later - 1].clone();
+            }
+        }
+        self
+    }
+
     /// Checks `layers[layer][slot] = expert`.
     ///
     /// # Errors

@@ -1,6 +1,9 @@
 //! Everything that [`crate::run()`] may know: the file as typed, then the validated scenario.
 
+use std::sync::Arc;
+
 use moecast_profiles::cost::Kernels;
+use moecast_profiles::cost::exchange::ExchangeModel;
 use moecast_profiles::engine::Engine;
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::model::ModelShape;
@@ -63,6 +66,10 @@ pub struct ScenarioFile {
     /// Its SHA-256; a profile with another digest is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_sha256: Option<String>,
+    /// Exchange model of every step; the engine's own, by the phase of a step, where there is
+    /// none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<String>,
     /// Part of the recording.
     pub part: Part,
     /// Placement algorithms that the plan is held against.
@@ -82,6 +89,7 @@ pub struct Scenario {
     pub(crate) placement: Placement,
     pub(crate) engine: Engine,
     pub(crate) cost: Kernels,
+    pub(crate) exchange: [Arc<dyn ExchangeModel>; 2],
     pub(crate) context_assumed: u32,
     pub(crate) seed: Seed,
 }
@@ -97,6 +105,8 @@ pub struct Setting {
     pub engine: Engine,
     /// Kernel costs, built for the model on the machine.
     pub cost: Kernels,
+    /// Exchanges of steps that read prompts, and of those that only generate.
+    pub exchange: [Arc<dyn ExchangeModel>; 2],
     /// Context of every request where the recording does not know it, tokens.
     pub context_assumed: u32,
     /// Seed.
@@ -109,7 +119,7 @@ impl Scenario {
     /// # Errors
     /// [`Error::Scenario`] when recording, model, placement and machine do not belong together.
     pub fn new(setting: Setting, trace: RoutingTrace, placement: Placement) -> Result<Self> {
-        let Setting { model, hardware, engine, cost, context_assumed, seed } = setting;
+        let Setting { model, hardware, engine, cost, exchange, context_assumed, seed } = setting;
         check_trace(&trace, &model)?;
         if placement.experts() != model.experts {
             let found = format!("{} experts", placement.experts());
@@ -121,13 +131,24 @@ impl Scenario {
             let expected = format!("the {} of {}", model.moe_layers.len(), model.name);
             return Err(Error::scenario("placement", found, expected));
         }
+        placement.check_chains(&model.moe_layers)?;
         if placement.ranks() != hardware.ranks() {
             let found = format!("a placement for {} ranks", placement.ranks());
             let expected = format!("the {} GPUs of {}", hardware.ranks(), hardware.spec());
             return Err(Error::scenario("cluster", found, expected));
         }
         check_memory(&model, &hardware, &placement)?;
-        Ok(Self { trace, model, hardware, placement, engine, cost, context_assumed, seed })
+        Ok(Self {
+            trace,
+            model,
+            hardware,
+            placement,
+            engine,
+            cost,
+            exchange,
+            context_assumed,
+            seed,
+        })
     }
 
     /// The recording.
@@ -171,7 +192,7 @@ fn show_layers(layers: &[u16]) -> String {
 
 /// Experts alone must fit; other weights and caches come on top and are not checked here.
 fn check_memory(model: &ModelShape, hardware: &Hardware, placement: &Placement) -> Result<()> {
-    let slots = u64::from(placement.slots_per_rank()) * model.moe_layers.len() as u64;
+    let slots = u64::from(placement.slots_per_rank()) * u64::from(model.distinct_moe_layers());
     let needed = model.expert_bytes() * slots;
     let memory = hardware.device().memory.value;
     if needed > memory {

@@ -1,18 +1,19 @@
 //! One forward pass in closed form: the time of every layer is the time of its slowest rank.
 //!
-//! Links: each rank sends and receives over its own port; a transfer takes the latency of the
-//! class plus the bytes of the busiest port over its bandwidth, and the classes run side by
-//! side. Deliberately absent: contention beyond the port, overlap of computation with
-//! transfers, embedding and output head, host overheads of the engine.
+//! Dispatch and combine take what the scenario's exchange model says of the tokens that really
+//! cross: one model for steps that read prompts, one for those that only generate. On one rank
+//! nothing is exchanged. Deliberately absent: contention beyond the port, overlap of computation
+//! with transfers, embedding and output head, host overheads of the engine.
 
+use moecast_profiles::cost::exchange::{Copies, ExchangeModel, Traffic, Way};
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
-use moecast_profiles::hardware::{Hardware, LinkClass};
+use moecast_profiles::hardware::LinkClass;
 use moecast_profiles::ids::{ExpertId, MoeLayer, Rank};
-use moecast_profiles::units::{Bytes, Nanos};
+use moecast_profiles::units::Nanos;
 use moecast_traces::{Phase, TokenColumns};
 
 use crate::deal::deal;
-use crate::dispatch::{Arrival, Dispatched, Dispatcher};
+use crate::dispatch::{Arrival, Dispatched, Dispatcher, tokens_seen};
 use crate::record::{Parts, StepRecord, Totals};
 use crate::scenario::Scenario;
 
@@ -55,21 +56,40 @@ impl<'a> Stepper<'a> {
         let mut totals = Totals { rank_busy: vec![Nanos(0); ranks], ..Totals::default() };
         let mut bytes = [0; LinkClass::ALL.len()];
         let (mut imbalance, mut loaded) = (0.0, 0_u32);
+        let prefills = batches.iter().any(|batch| batch.prefill.tokens > 0);
+        let exchange = self.scenario.exchange[usize::from(!prefills)].as_ref();
+        let top_k = trace.header().top_k;
+        let (node, all) = (hardware.gpus_per_node(), hardware.ranks());
+        let mut copies = Copies::new(all, node);
+        let mut sources: Vec<Rank> =
+            (0..trace.step_tokens(index)).map(|number| self.source(index, number)).collect();
         for layer in layers(self.scenario) {
-            let routed = self.route(index, layer);
+            copies.clear();
+            // A layer that is chained has one attention and one pass of its shared experts.
+            let opens = model.opens_layer(layer);
+            let routed = self.route((index, layer), &sources, &mut copies);
+            let traffic = copies.traffic();
             let layer_load = rank_loads(&routed, ranks);
             let experts: Vec<Nanos> = routed
                 .tokens_per_slot
                 .chunks_exact(usize::from(self.scenario.placement.slots_per_rank()))
+                .zip(&layer_load)
                 .zip(&shared)
-                .map(|(slots, &shared)| self.cost.experts(tokens, slots) + shared)
+                .map(|((slots, &rows), &shared)| {
+                    let seen = tokens_seen(exchange.gathers(), top_k, tokens, rows);
+                    self.cost.experts(seen, slots) + if opens { shared } else { Nanos(0) }
+                })
                 .collect();
-            parts.attention += slowest(&add(&attention, &gate));
-            parts.dispatch += self.transfer(&routed, Way::Dispatch, &mut bytes);
+            let before = if opens { add(&attention, &gate) } else { gate.clone() };
+            parts.attention += slowest(&before);
+            parts.dispatch += self.transfer(exchange, &traffic, Way::Dispatch, &mut bytes);
             parts.experts += slowest(&experts);
-            parts.combine += self.transfer(&routed, Way::Combine, &mut bytes);
+            parts.combine += self.transfer(exchange, &traffic, Way::Combine, &mut bytes);
+            if exchange.stays() {
+                sources = routed.firsts;
+            }
             for (rank, busy) in totals.rank_busy.iter_mut().enumerate() {
-                *busy += attention[rank] + gate[rank] + experts[rank];
+                *busy += before[rank] + experts[rank];
             }
             let ratio = max_over_mean(&layer_load);
             totals.layer_imbalance.push((ratio.unwrap_or(0.0), u32::from(ratio.is_some())));
@@ -77,7 +97,7 @@ impl<'a> Stepper<'a> {
             loaded += u32::from(ratio.is_some());
             totals.rank_load.push(layer_load);
         }
-        let dense_layers = u64::from(model.hidden_layers) - model.moe_layers.len() as u64;
+        let dense_layers = u64::from(model.hidden_layers - model.distinct_moe_layers());
         let dense: Vec<Nanos> =
             batches.iter().map(|batch| self.cost.dense_layer(batch.tokens())).collect();
         parts.attention += slowest(&attention) * dense_layers;
@@ -125,12 +145,13 @@ impl<'a> Stepper<'a> {
         Rank(u16::try_from(rank).expect("ranks are u16"))
     }
 
-    fn arrival(&self, step: usize, number: u32) -> Arrival {
-        let index = number / u32::from(self.scenario.hardware.ranks());
-        Arrival { source: self.source(step, number), index }
-    }
-
-    fn route(&self, index: usize, layer: MoeLayer) -> Dispatched {
+    /// `sources` are the ranks that tokens come from.
+    fn route(
+        &self,
+        (index, layer): (usize, MoeLayer),
+        sources: &[Rank],
+        copies: &mut Copies,
+    ) -> Dispatched {
         let trace = &self.scenario.trace;
         let label = format!("dispatch/step/{}/layer/{layer}", trace.steps()[index].step);
         let mut generator = self.scenario.seed.stream(&label);
@@ -147,57 +168,35 @@ impl<'a> Stepper<'a> {
             (chosen, ends) = deal(&loads, trace.step_tokens(index), &mut generator);
         }
         let mut start = 0;
-        let tokens = (0_u32..).zip(&ends).map(|(number, &end)| {
+        let ranks = u32::from(self.scenario.hardware.ranks());
+        let tokens = (0_u32..).zip(sources).zip(&ends).map(|((number, &source), &end)| {
             let experts = &chosen[start..end];
             start = end;
-            (self.arrival(index, number), experts)
+            (Arrival { source, index: number / ranks }, experts)
         });
-        self.dispatchers[layer.index()].dispatch(tokens, &mut generator)
+        self.dispatchers[layer.index()].dispatch(tokens, copies, &mut generator)
     }
 
-    fn transfer(&self, routed: &Dispatched, way: Way, bytes: &mut [u64; 3]) -> Nanos {
+    /// Time of one way of an exchange; adds the bytes per class.
+    fn transfer(
+        &self,
+        exchange: &dyn ExchangeModel,
+        traffic: &Traffic,
+        way: Way,
+        bytes: &mut [u64; LinkClass::ALL.len()],
+    ) -> Nanos {
         let Scenario { model, hardware, engine, .. } = self.scenario;
         let data_type = match way {
             Way::Dispatch => engine.dispatch_type.value,
             Way::Combine => engine.combine_type.value,
         };
-        let copy = data_type.bytes_of(u64::from(model.hidden));
-        exchange(hardware, &routed.copies, copy, bytes)
-    }
-}
-
-/// The two transfers of a layer. Both load the same ports: what one sends the other receives.
-#[derive(Clone, Copy)]
-enum Way {
-    Dispatch,
-    Combine,
-}
-
-/// Time of an all-to-all of `copies` `[R x R]` of `copy` bytes each; adds the bytes per class.
-fn exchange(hardware: &Hardware, copies: &[u32], copy: Bytes, bytes: &mut [u64; 3]) -> Nanos {
-    let ranks = usize::from(hardware.ranks());
-    // Copies through every port, `[class][rank]`, one direction after the other.
-    let mut sent = vec![0_u64; LinkClass::ALL.len() * ranks];
-    let mut received = vec![0_u64; LinkClass::ALL.len() * ranks];
-    for (source, row) in (0..).zip(copies.chunks_exact(ranks)) {
-        for (target, &count) in (0..).zip(row).filter(|(_, count)| **count > 0) {
-            let class = hardware.route(Rank(source), Rank(target)) as usize;
-            sent[class * ranks + usize::from(source)] += u64::from(count);
-            received[class * ranks + usize::from(target)] += u64::from(count);
+        let copy = data_type.bytes_of(u64::from(model.hidden)).0;
+        let copies = exchange.rule().copies(traffic, hardware);
+        for (sum, copies) in bytes.iter_mut().zip(copies) {
+            *sum += (exchange.sends(way) * (copies * copy) as f64) as u64;
         }
+        if hardware.ranks() == 1 { Nanos(0) } else { exchange.time(way, traffic) }
     }
-    let mut slowest = Nanos(0);
-    for (index, class) in LinkClass::ALL.into_iter().enumerate() {
-        let ports = index * ranks..(index + 1) * ranks;
-        let (sent, received) = (&sent[ports.clone()], &received[ports]);
-        bytes[index] += sent.iter().sum::<u64>() * copy.0;
-        let busiest = sent.iter().chain(received).copied().max().unwrap_or(0);
-        if let Some(bandwidth) = hardware.bandwidth(class).filter(|_| busiest > 0) {
-            let time = hardware.latency(class) + bandwidth.time_for(copy * busiest);
-            slowest = slowest.max(time);
-        }
-    }
-    slowest
 }
 
 fn layers(scenario: &Scenario) -> impl Iterator<Item = MoeLayer> + use<> {

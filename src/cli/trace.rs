@@ -201,7 +201,8 @@ pub(crate) struct Synth {
     /// Requests that run together: their prompts are one step, and so is the next token of each.
     #[arg(long, default_value_t = 16)]
     pub(crate) batch: u32,
-    /// Sets a knob, which `moecast list knobs` names, or popularity=log-normal|zipf, or domains=N.
+    /// Sets a knob, which `moecast list knobs` names, popularity=log-normal|zipf,
+    /// choice=token|expert, or domains=N.
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
     /// Writes the recipe to this file.

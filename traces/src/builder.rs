@@ -46,6 +46,10 @@ pub struct TraceBuilder {
     domain_now: Option<u16>,
     counts: Pile<u32>,
     tally: Tally,
+    /// Picks of experts that compute nothing.
+    zero_picks: u64,
+    /// Room for a row without them.
+    row: Vec<u16>,
     fault: Option<Fault>,
 }
 
@@ -93,6 +97,8 @@ impl TraceBuilder {
             domain_now: None,
             counts: Pile::default(),
             tally: Tally::default(),
+            zero_picks: 0,
+            row: Vec::new(),
             fault: None,
         }
     }
@@ -120,6 +126,27 @@ impl TraceBuilder {
         if self.fault.is_some() {
             return;
         }
+        let mut without = std::mem::take(&mut self.row);
+        let experts = self.without_zero_experts(row.experts, &mut without);
+        self.push_checked(TokenRow { experts, ..row });
+        self.row = without;
+    }
+
+    /// The picks of experts that compute: the others are counted and left out.
+    fn without_zero_experts<'r>(&mut self, picks: &'r [u16], into: &'r mut Vec<u16>) -> &'r [u16] {
+        let Header { experts, zero_experts, .. } = self.header;
+        if zero_experts == 0 {
+            return picks;
+        }
+        let zero = experts..experts.saturating_add(zero_experts);
+        into.clear();
+        into.extend(picks.iter().map(|id| if zero.contains(id) { NO_EXPERT } else { *id }));
+        self.zero_picks += picks.iter().filter(|id| zero.contains(id)).count() as u64;
+        into
+    }
+
+    fn push_checked(&mut self, row: TokenRow<'_>) {
+        let width = row.experts.len();
         let (number, before) = (self.step.len(), self.tally.last_step());
         let violation = step_after(number, before, row.step)
             .or_else(|| experts_in(&self.header, number, row.experts));
@@ -190,6 +217,13 @@ impl TraceBuilder {
     /// As [`Self::finish`].
     pub(crate) fn check(&mut self, path: &str) -> Result<()> {
         self.header.validate(path)?;
+        let zero = std::mem::take(&mut self.zero_picks);
+        if zero > 0 {
+            let (picks, count) = (self.experts.len(), self.header.zero_experts);
+            self.header.remarks.push(format!(
+                "{zero} of {picks} picks were of the {count} experts that compute nothing"
+            ));
+        }
         match self.fault.take() {
             Some(Fault::Row(violation)) => return Err(violation.at(path)),
             Some(Fault::Spill(error)) => return Err(error),

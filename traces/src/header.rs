@@ -32,9 +32,14 @@ pub struct Header {
     pub source: String,
     /// Logical experts per MoE layer.
     pub experts: u16,
+    /// Experts beside these that compute nothing, numbered behind them. Picks of them are rows with
+    /// fewer experts: no column holds their ids.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub zero_experts: u16,
     /// Most experts that one token chose in one layer.
     pub top_k: u16,
-    /// Absolute layer number of every MoE layer, ascending.
+    /// Absolute layer number of every MoE layer, ascending; a layer that chains its experts stands
+    /// once for every routing.
     pub layers: Vec<u16>,
     /// True when a generator made it: shown wherever the trace is shown.
     pub synthetic: bool,
@@ -46,6 +51,11 @@ pub struct Header {
     pub domains: Vec<String>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(count: &u16) -> bool {
+    *count == 0
+}
+
 impl Header {
     /// A header without remarks, inputs and domains.
     #[must_use]
@@ -55,6 +65,7 @@ impl Header {
             model: model.to_owned(),
             source: source.to_owned(),
             experts,
+            zero_experts: 0,
             top_k,
             layers,
             synthetic: false,
@@ -88,10 +99,17 @@ impl Header {
         if self.experts == 0 || self.experts == NO_EXPERT {
             return invalid("experts", self.experts.to_string(), "between 1 and 65534");
         }
+        if NO_EXPERT - self.experts < self.zero_experts {
+            return invalid(
+                "zero_experts",
+                self.zero_experts.to_string(),
+                "fewer: ids are 16 bits",
+            );
+        }
         if self.top_k == 0 || self.top_k > self.experts {
             return invalid("top_k", self.top_k.to_string(), "between 1 and the experts");
         }
-        if self.layers.is_empty() || !self.layers.is_sorted_by(|a, b| a < b) {
+        if self.layers.is_empty() || !self.layers.is_sorted() {
             return invalid("layers", format!("{:?}", self.layers), "ascending layer numbers");
         }
         Ok(())

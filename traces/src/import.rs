@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::registry::find;
 
+use self::shape::EXPERT_MAX;
 use crate::builder::TraceBuilder;
 use crate::error::{Error, Result};
 use crate::header::Header;
@@ -56,8 +57,16 @@ pub struct Input<'a> {
 
 impl Input<'_> {
     /// A builder that spills as asked.
-    fn builder(&self, header: Header) -> TraceBuilder {
+    fn builder(&self, mut header: Header) -> TraceBuilder {
+        header.zero_experts = self.model.map_or(0, |model| model.zero_experts);
         TraceBuilder::spilling(header, self.spill)
+    }
+
+    /// The largest id that the model's router knows, of all that fit without a model.
+    fn id_last(&self) -> u16 {
+        self.model.map_or(EXPERT_MAX, |model| {
+            model.experts.saturating_add(model.zero_experts).saturating_sub(1).min(EXPERT_MAX)
+        })
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod alias;
 pub mod check;
+mod expert_choice;
 pub mod fit;
 pub mod presets;
 pub mod recipe;
@@ -153,7 +154,9 @@ pub fn header(shape: &Shape, recipe: &Recipe, like: Option<&str>, seed: Seed) ->
     let mut header = Header::new(&source, model, *experts, *top_k, layers.clone());
     header.synthetic = true;
     let mut copy = recipe.clone();
-    let knobs = recipe::KNOBS.iter().map(|knob| format!("{} {}", knob.name, (knob.of)(&mut copy)));
+    // A share that few ask for is not said where it is 0.
+    let said = recipe::KNOBS.iter().filter(|k| k.name != "skipped" || recipe.skipped > 0.0);
+    let knobs = said.map(|knob| format!("{} {}", knob.name, (knob.of)(&mut copy)));
     let knobs = knobs.collect::<Vec<_>>().join(", ");
     let popularity = match recipe.popularity {
         Popularity::LogNormal => "log-normal",
@@ -161,7 +164,8 @@ pub fn header(shape: &Shape, recipe: &Recipe, like: Option<&str>, seed: Seed) ->
         Popularity::Zipf => "zipf",
     };
     header.remarks.push(format!(
-        "generated, not recorded: popularity {popularity}, {knobs}; seed {}",
+        "generated, not recorded: popularity {popularity}, {knobs}{}; seed {}",
+        if recipe.choice == recipe::Choice::Expert { ", experts choose tokens" } else { "" },
         seed.0
     ));
     header.domains = (0..recipe.domains).map(|domain| format!("domain-{domain}")).collect();

@@ -5,6 +5,9 @@
 //! [`Entry`] of [`ALL`] builds an [`ExchangeModel`] for a machine; an evaluation is a few
 //! multiplications on [`Traffic`] or a look-up, without allocation.
 
+mod context_coherent;
+mod fused;
+mod hierarchical;
 mod low_latency;
 mod nccl;
 mod normal;
@@ -65,6 +68,26 @@ pub enum Rule {
     Gathered,
 }
 
+impl Rule {
+    /// Copies of one way of `traffic` on `hardware`: kept on their rank, between ranks of a node,
+    /// and between nodes.
+    #[must_use]
+    pub fn copies(self, traffic: &Traffic, hardware: &Hardware) -> [u64; LinkClass::ALL.len()] {
+        let ports = match self {
+            Self::PerPick => &traffic.per_pick,
+            Self::PerRank => &traffic.per_rank,
+            Self::PerNode => &traffic.per_node,
+            // A ring passes every token on to each rank, and ranks with fewer tokens pad theirs.
+            Self::Gathered => {
+                let [ranks, nodes] = [hardware.ranks(), hardware.nodes()].map(u64::from);
+                let tokens = traffic.tokens_most * ranks;
+                return [tokens, tokens * (ranks - nodes), tokens * (nodes - 1)];
+            }
+        };
+        [ports.local, ports.domain.total, ports.network.total]
+    }
+}
+
 /// Times of the exchanges of one layer. All methods are pure and do not allocate.
 pub trait ExchangeModel: Send + Sync {
     /// Time from the first rank's start to the last rank's end; nothing to send takes no time.
@@ -78,6 +101,17 @@ pub trait ExchangeModel: Send + Sync {
 
     /// By which counting it loads ports.
     fn rule(&self) -> Rule;
+
+    /// Share of the copies by its rule that are sent in that way.
+    fn sends(&self, _way: Way) -> f64 {
+        1.0
+    }
+
+    /// Whether a token stays at the rank of its first expert, and the next layer's dispatch starts
+    /// there instead of at its own rank.
+    fn stays(&self) -> bool {
+        false
+    }
 
     /// Multiprocessors of a GPU that it takes from other kernels while it runs.
     fn multiprocessors(&self) -> u16 {
@@ -197,8 +231,11 @@ crate::named!(Entry);
 /// Every exchange model, alphabetical.
 pub const ALL: &[Entry] = &[
     nccl::GATHER,
+    context_coherent::ENTRY,
     low_latency::ENTRY,
     normal::ENTRY,
+    fused::ENTRY,
+    hierarchical::ENTRY,
     nccl::ALL_TO_ALL,
     one_sided::ENTRY,
     ports::ENTRY,

@@ -50,6 +50,7 @@ const NOT_DESCRIBED: &[(&str, &str)] = &[
     ("attn_layer_period", "layers without attention"),
     ("compress_ratios", "attention over compressed tokens"),
     ("expert_dtype", "experts stored otherwise than quantization_config says"),
+    ("expert_ffn_hidden_size", "two attentions and two dense networks in every layer"),
     ("expert_layer_period", "experts in every n-th layer"),
     ("global_head_dim", "heads that differ between layers"),
     ("hybrid_layer_pattern", "heads that differ between layers"),
@@ -60,7 +61,6 @@ const NOT_DESCRIBED: &[(&str, &str)] = &[
     ("linear_num_key_heads", "linear attention"),
     ("moe_latent_size", "experts narrower than the residual stream"),
     ("routed_expert_hidden_size", "experts narrower than the residual stream"),
-    ("zero_expert_num", "experts without weights"),
 ];
 
 /// Kinds of layers that have attention and its cache as a [`ModelShape`] means them.
@@ -137,6 +137,7 @@ fn shape(text: &Fields<'_>, root: &Fields<'_>, name: &str) -> Result<ModelShape>
         moe_layers,
         hidden,
         experts,
+        zero_experts: text.number(&["zero_expert_num"], 0..=EXPERTS_MAX)?.unwrap_or(0),
         top_k: text.required(TOP_K, 1..=experts)?,
         expert_inter,
         shared_inter: shared_inter(text, expert_inter)?,

@@ -35,6 +35,7 @@ impl ModelShape {
         check.moe_layers(&self.moe_layers, self.hidden_layers)?;
         check.within("hidden", self.hidden, 1..=WIDTH_MAX)?;
         check.within("experts", self.experts, 1..=EXPERTS_MAX)?;
+        check.within("zero_experts", self.zero_experts, 0..=EXPERTS_MAX)?;
         check.within("top_k", self.top_k, 1..=self.experts)?;
         check.within("expert_inter", self.expert_inter, 1..=WIDTH_MAX)?;
         check.within("shared_inter", self.shared_inter, 0..=WIDTH_MAX)?;
@@ -52,7 +53,7 @@ impl ModelShape {
 
     /// A model with dense layers says how wide they are; one without says 0.
     fn dense_inter_range(&self) -> RangeInclusive<u32> {
-        let has_dense_layers = self.moe_layers.len() < usize::from(self.hidden_layers);
+        let has_dense_layers = self.distinct_moe_layers() < self.hidden_layers;
         if has_dense_layers { 1..=WIDTH_MAX } else { 0..=0 }
     }
 }
@@ -90,8 +91,11 @@ impl Check<'_> {
         self.that(!layers.is_empty(), key, "no layer with experts", "at least one")?;
         for pair in layers.windows(2) {
             let found = format!("layer {} after layer {}", pair[1], pair[0]);
-            self.that(pair[0] < pair[1], key, &found, "layer numbers in ascending order")?;
+            self.that(pair[0] <= pair[1], key, &found, "layer numbers in ascending order")?;
         }
+        let found = format!("{} routings", layers.len());
+        let expected = format!("at most {LAYERS_MAX}, a layer counted as often as it is chained");
+        self.that(layers.len() <= usize::from(LAYERS_MAX), key, &found, &expected)?;
         let last = layers[layers.len() - 1];
         let expected = format!("layer numbers below hidden_layers, {hidden_layers}");
         self.that(last < hidden_layers, key, &format!("layer {last}"), &expected)
@@ -143,6 +147,7 @@ impl Check<'_> {
 mod tests {
     use super::*;
     use crate::builtin;
+    use crate::ids::MoeLayer;
 
     /// The answer to the preset `name` after `change`.
     fn answer(name: &str, change: fn(&mut ModelShape)) -> String {
@@ -172,6 +177,21 @@ mod tests {
         );
         let text = answer("deepseek-v3", |shape| shape.moe_layers.clear());
         assert_eq!(text, format!("{key}: no layer with experts; expected at least one"));
+    }
+
+    #[test]
+    fn a_layer_may_chain_its_experts() {
+        let mut shape = builtin::model("deepseek-v3").unwrap();
+        let once = shape.moe_layers.clone();
+        shape.moe_layers = once.iter().flat_map(|layer| [*layer; 2]).collect();
+        shape.validate().unwrap();
+        assert_eq!((shape.moe_layers.len(), shape.distinct_moe_layers()), (116, 58));
+        assert_eq!([0, 1, 2].map(|at| shape.opens_layer(MoeLayer(at))), [true, false, true]);
+        assert_eq!((shape.ordinal(3), shape.ordinal(4)), (Some(MoeLayer(0)), Some(MoeLayer(2))));
+        assert_eq!(shape.ordinal(2), None);
+        // Chained layers are not dense ones.
+        shape.dense_inter = 0;
+        assert!(shape.validate().is_err(), "three layers are still dense");
     }
 
     #[test]

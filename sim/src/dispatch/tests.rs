@@ -17,6 +17,11 @@ fn hardware() -> Hardware {
     Hardware::from_spec("h200-sxm:2x2").unwrap()
 }
 
+/// What the ranks send each other.
+fn copies() -> Copies {
+    Copies::new(4, 2)
+}
+
 /// Slots of ranks 0 to 3: (0, 1), (2, 3), (0, 2), (0, 1).
 fn placement() -> Placement {
     let slots = [0, 1, 2, 3, 0, 2, 0, 1].map(ExpertId).to_vec();
@@ -29,7 +34,7 @@ fn slots_of(rule: ReplicaRule, source: u16, expert: u16, tokens: u32) -> Vec<(u1
     let dispatcher = Dispatcher::new(&placement, &hardware, rule, MoeLayer(0), Seed(1));
     let experts = [ExpertId(expert)];
     let arrivals = (0..tokens).map(|index| (Arrival { source: Rank(source), index }, &experts[..]));
-    let dispatched = dispatcher.dispatch(arrivals, &mut Seed(1).stream("test"));
+    let dispatched = dispatcher.dispatch(arrivals, &mut copies(), &mut Seed(1).stream("test"));
     (0..).zip(dispatched.tokens_per_slot).filter(|(_, tokens)| *tokens > 0).collect()
 }
 
@@ -55,7 +60,7 @@ fn static_sticks_to_one_replica_where_several_are_as_near() {
         Dispatcher::new(&placement, &hardware, ReplicaRule::Static, MoeLayer(0), Seed(3));
     let experts = [ExpertId(0)];
     let arrivals = (0..9).map(|index| (Arrival { source: Rank(3), index }, &experts[..]));
-    let dispatched = dispatcher.dispatch(arrivals, &mut Seed(3).stream("test"));
+    let dispatched = dispatcher.dispatch(arrivals, &mut copies(), &mut Seed(3).stream("test"));
     assert_eq!(dispatched.tokens_per_slot.iter().filter(|&&tokens| tokens == 9).count(), 1);
 }
 
@@ -91,11 +96,27 @@ fn one_copy_travels_per_token_and_destination() {
         Dispatcher::new(&placement, &hardware, ReplicaRule::Static, MoeLayer(0), Seed(1));
     let experts = [ExpertId(2), ExpertId(3)];
     let arrival = Arrival { source: Rank(0), index: 0 };
-    let dispatched =
-        dispatcher.dispatch([(arrival, &experts[..])].into_iter(), &mut Seed(1).stream("test"));
-    assert_eq!(dispatched.copies.iter().sum::<u32>(), 1);
-    assert_eq!(dispatched.copies[1], 1);
+    let mut copies = copies();
+    let tokens = [(arrival, &experts[..])].into_iter();
+    let dispatched = dispatcher.dispatch(tokens, &mut copies, &mut Seed(1).stream("test"));
+    assert_eq!(copies.per_rank().iter().sum::<u32>(), 1);
+    assert_eq!(copies.per_rank()[1], 1);
+    assert_eq!(copies.traffic().per_pick.domain.total, 2);
     assert_eq!(dispatched.tokens_per_slot.iter().sum::<u32>(), 2);
+    assert_eq!(dispatched.firsts, [Rank(1)]);
+}
+
+#[test]
+fn a_token_that_chose_no_expert_stays_where_it_is() {
+    let (placement, hardware) = (placement(), hardware());
+    let dispatcher =
+        Dispatcher::new(&placement, &hardware, ReplicaRule::Static, MoeLayer(0), Seed(1));
+    let mut copies = copies();
+    let tokens = [(Arrival { source: Rank(2), index: 0 }, &[][..])].into_iter();
+    let dispatched = dispatcher.dispatch(tokens, &mut copies, &mut Seed(1).stream("test"));
+    assert_eq!(dispatched.firsts, [Rank(2)]);
+    assert!(copies.traffic().per_pick.is_empty());
+    assert_eq!(dispatched.tokens_per_slot, [0; 8]);
 }
 
 proptest! {
@@ -122,14 +143,16 @@ proptest! {
             let dispatcher =
                 Dispatcher::new(&placement, &hardware, rule, MoeLayer(0), Seed(seed));
             let tokens = routed.iter().map(|(arrival, experts)| (*arrival, &experts[..]));
-            let dispatched = dispatcher.dispatch(tokens, &mut Seed(seed).stream("test"));
+            let mut copies = copies();
+            let dispatched =
+                dispatcher.dispatch(tokens, &mut copies, &mut Seed(seed).stream("test"));
             let mut found = vec![0_u32; 4];
             let slots = placement.layer(MoeLayer(0)).iter();
             for (expert, tokens) in slots.zip(&dispatched.tokens_per_slot) {
                 found[expert.index()] += tokens;
             }
             prop_assert_eq!(&found, &expected, "{:?}", rule);
-            let copies: u32 = dispatched.copies.iter().sum();
+            let copies: u32 = copies.per_rank().iter().sum();
             prop_assert!(copies <= expected.iter().sum() && copies as usize >= routed.len());
         }
     }

@@ -89,7 +89,7 @@ fn share_of(model: &ModelShape, layout: &Layout) -> Result<ModelShape> {
 /// Weights of one GPU; stages are alike.
 fn weights(model: &ModelShape, layout: &Layout, slots: u16) -> Result<Bytes> {
     let share = share_of(model, layout)?;
-    let (layers, moe) = (u64::from(model.hidden_layers), model.moe_layers.len() as u64);
+    let (layers, moe) = (u64::from(model.hidden_layers), u64::from(model.distinct_moe_layers()));
     let hidden = u64::from(model.hidden);
     let of_dense = |params: u64| model.dense_type.bytes_of(params).0;
     let attention = of_dense(share.attention_params()) * layers;

@@ -5,6 +5,7 @@ use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::model::ModelShape;
 
 use super::layout::Layout;
+use crate::dispatch::tokens_seen;
 use crate::error::{Error, Result};
 use crate::placement::Placement;
 
@@ -215,12 +216,9 @@ impl ExpertMap {
     }
 
     /// Tokens that a rank looks at which gets `rows`, of a batch of `tokens` with or without
-    /// prompts. Rows that come alone cost their picks, not those of all ranks' tokens.
+    /// prompts.
     pub(crate) fn seen(&self, tokens: u64, rows: u64, prefill: bool) -> u64 {
-        match self.gathers[usize::from(prefill)] {
-            true => tokens,
-            false => rows.div_ceil(u64::from(self.top_k)).min(tokens),
-        }
+        tokens_seen(self.gathers[usize::from(prefill)], self.top_k, tokens, rows)
     }
 
     /// One layer whose slots compute `rows`, of a batch of `tokens` with or without prompts; adds
@@ -283,6 +281,7 @@ fn check_placement(placement: &Placement, model: &ModelShape, ranks: u16) -> Res
         let expected = format!("the {} of {}", model.moe_layers.len(), model.name);
         return refuse(format!("{} MoE layers", placement.layers().len()), expected);
     }
+    placement.check_chains(&model.moe_layers)?;
     if placement.ranks() != ranks {
         let expected = format!("a plan for the {ranks} expert-parallel ranks of the layout");
         return refuse(format!("a plan for {} ranks", placement.ranks()), expected);

@@ -203,6 +203,7 @@ fn model(layers: u16) -> ModelShape {
         moe_layers: (0..layers).collect(),
         hidden: 64,
         experts: 4,
+        zero_experts: 0,
         top_k: 1,
         expert_inter: 64,
         shared_inter: 0,

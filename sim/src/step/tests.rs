@@ -1,5 +1,6 @@
 //! One MoE layer on two GPUs with kernels of 10 us: every time can be solved by hand.
 
+use moecast_profiles::cost::exchange;
 use moecast_profiles::hardware::{Device, Hardware};
 use moecast_profiles::model::{Attention, DataType, ModelShape};
 use moecast_profiles::seed::Seed;
@@ -22,6 +23,7 @@ fn model(dense_layers: u16) -> ModelShape {
         moe_layers: vec![dense_layers],
         hidden: 1024,
         experts: 4,
+        zero_experts: 0,
         top_k: 2,
         expert_inter: 64,
         shared_inter: 0,
@@ -58,7 +60,18 @@ fn trace(layer: u16, rows: &[(u32, [u16; 2])]) -> RoutingTrace {
 }
 
 fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -> Run {
-    let (model, device) = (model(dense_layers), device());
+    let layer = slots.iter().copied().map(ExpertId).collect();
+    simulate_with(model(dense_layers), trace, vec![layer], ranks, "ports")
+}
+
+fn simulate_with(
+    model: ModelShape,
+    trace: RoutingTrace,
+    slots: Vec<Vec<ExpertId>>,
+    ranks: u16,
+    exchange: &str,
+) -> Run {
+    let device = device();
     let fixed = cost::find("fixed").unwrap();
     let built = cost::Setting {
         model: &model,
@@ -70,16 +83,25 @@ fn simulate(dense_layers: u16, trace: RoutingTrace, slots: &[u16], ranks: u16) -
         profile: None,
     };
     let cost = cost::Kernels::new(fixed, &built).unwrap();
+    let hardware = Hardware::new(device, 1, ranks).unwrap();
+    let setting = exchange::Setting {
+        hardware: &hardware,
+        model: &model,
+        dispatch_type: DataType::Bf16,
+        combine_type: DataType::Bf16,
+        profile: None,
+    };
+    let exchange = (exchange::find(exchange).unwrap().build)(&setting).unwrap();
     let setting = Setting {
         model,
-        hardware: Hardware::new(device, 1, ranks).unwrap(),
+        hardware,
         engine: engine::find("trtllm").unwrap(),
         cost,
+        exchange: [exchange.clone(), exchange],
         context_assumed: 1,
         seed: Seed(0),
     };
-    let layer = slots.iter().copied().map(ExpertId).collect();
-    let placement = Placement::new(4, ranks, vec![layer]).unwrap();
+    let placement = Placement::new(4, ranks, slots).unwrap();
     run(&Scenario::new(setting, trace, placement).unwrap(), &|_| {}).unwrap()
 }
 
@@ -132,6 +154,104 @@ fn a_layer_that_a_token_skipped_costs_no_experts() {
     let run = simulate(0, trace(0, &[(0, [NO_EXPERT, NO_EXPERT])]), &[0, 1, 2, 3], 2);
     assert_eq!(run.steps[0].parts.experts, Nanos(0));
     assert_eq!(run.summary().imbalance, 0.0);
+}
+
+#[test]
+fn a_token_with_zero_experts_alone_costs_no_experts_and_no_exchange() {
+    // Ids 4 and 5 compute nothing. The second token has one expert left, on its own rank 1.
+    let mut header = Header::new("test", "tiny", 4, 2, vec![0]);
+    header.zero_experts = 2;
+    let mut builder = TraceBuilder::new(header);
+    for (position, experts) in (0..).zip([[4, 5], [3, 4]]) {
+        let (phase, experts) = (Phase::Decode, &experts[..]);
+        let (request, step, weights) = (0, position, None);
+        builder.push_token(TokenRow { request, position, step, phase, experts, weights });
+    }
+    let trace = builder.finish("test").unwrap();
+    let remark = "3 of 4 picks were of the 2 experts that compute nothing";
+    assert_eq!(trace.header().remarks, [remark]);
+    let model = ModelShape { zero_experts: 2, ..model(0) };
+    let run = simulate_with(model, trace, slots(1, &[0, 1, 2, 3]), 2, "nccl-all-to-all");
+    let [none, one] = [0, 1].map(|step| (run.steps[step].parts, run.steps[step].bytes));
+    assert_eq!((none.0.experts, none.0.dispatch, none.0.combine), Default::default());
+    assert_eq!((none.0.attention, none.1), (Nanos(2 * KERNEL), [0; 3]));
+    assert_eq!((one.0.experts, one.1), (Nanos(KERNEL), [2 * 2048, 0, 0]));
+}
+
+#[test]
+fn a_chain_of_two_doubles_experts_but_not_attention() {
+    let run = |numbers: Vec<u16>, experts: &[u16]| {
+        let mut chained = model(0);
+        let layers = numbers.len();
+        chained.moe_layers.clone_from(&numbers);
+        let mut builder = TraceBuilder::new(Header::new("test", "tiny", 4, 2, numbers));
+        let phase = Phase::Decode;
+        let (request, position, step, weights) = (0, 0, 0, None);
+        builder.push_token(TokenRow { request, position, step, phase, experts, weights });
+        let trace = builder.finish("test").unwrap();
+        let run = simulate_with(chained, trace, slots(layers, &[0, 1, 2, 3]), 2, "ports");
+        run.steps[0].parts
+    };
+    let (once, twice) = (run(vec![0], &[2, 3]), run(vec![0, 0], &[2, 3, 3, 2]));
+    assert_eq!((twice.experts, twice.dispatch), (once.experts * 2, once.dispatch * 2));
+    // Two routers, one attention.
+    assert_eq!((once.attention, twice.attention), (Nanos(2 * KERNEL), Nanos(3 * KERNEL)));
+    assert_eq!(twice.dense, Nanos(0));
+}
+
+#[test]
+fn occurrences_of_a_chained_layer_hold_the_same_slots() {
+    let layers = [[0, 1, 2, 3], [1, 0, 2, 3]].map(|slots| slots.map(ExpertId).to_vec());
+    let placement = Placement::new(4, 2, layers.to_vec()).unwrap();
+    let answer = placement.check_chains(&[7, 7]).unwrap_err().to_string();
+    assert!(answer.contains("MoE layers 0 and 1: different slots; expected"), "{answer}");
+    placement.check_chains(&[7, 8]).unwrap();
+    placement.chained(&[7, 7]).check_chains(&[7, 7]).unwrap();
+}
+
+fn slots(layers: usize, slots: &[u16]) -> Vec<Vec<ExpertId>> {
+    vec![slots.iter().copied().map(ExpertId).collect(); layers]
+}
+
+#[test]
+fn the_exchange_model_counts_bytes_by_its_own_rule() {
+    // Two picks of one token on rank 1: two copies where picks travel, one where tokens do, and
+    // every token to every rank where they are gathered.
+    let bytes = |exchange| {
+        let trace = trace(0, &[(0, [2, 3])]);
+        simulate_with(model(0), trace, slots(1, &[0, 1, 2, 3]), 2, exchange).steps[0].bytes
+    };
+    assert_eq!(bytes("ports"), [0, 2 * 2048, 0]);
+    assert_eq!(bytes("nccl-all-to-all"), [0, 2 * 2 * 2048, 0]);
+    // One rank has the token, the other pads: two tokens, each of which crosses once a way.
+    assert_eq!(bytes("all-gather-reduce-scatter"), [2 * 2 * 2048, 2 * 2 * 2048, 0]);
+}
+
+#[test]
+fn tokens_that_stay_cross_only_where_their_next_expert_is_elsewhere() {
+    // Two layers, one token, top-1 in both: experts 2 and then 3, both on rank 1. It moves once,
+    // and never back; a port exchange moves it there and back in both.
+    let mut two = model(0);
+    (two.hidden_layers, two.moe_layers, two.top_k) = (2, vec![0, 1], 1);
+    let mut builder = TraceBuilder::new(Header::new("test", "tiny", 4, 1, vec![0, 1]));
+    let (phase, experts) = (Phase::Decode, &[2, 3][..]);
+    builder.push_token(TokenRow {
+        request: 0,
+        position: 0,
+        step: 0,
+        phase,
+        experts,
+        weights: None,
+    });
+    let trace = builder.finish("test").unwrap();
+    let run = |exchange| {
+        let slots = slots(2, &[0, 1, 2, 3]);
+        simulate_with(two.clone(), trace.clone(), slots, 2, exchange).steps[0].clone()
+    };
+    let (stays, returns) = (run("context-coherent"), run("ports"));
+    assert_eq!(returns.bytes, [0, 4 * 2048, 0]);
+    assert_eq!(stays.bytes, [2048, 2048, 0]);
+    assert_eq!(stays.parts.combine, Nanos(0));
 }
 
 fn rows() -> impl Strategy<Value = Vec<(u32, [u16; 2])>> {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::shape::{EXPERT_MAX, check_padding, model_name};
+use super::shape::{check_padding, model_name};
 use super::text::{Lines, Row, line_error, short};
 use super::{Entry, Input, Progress, contains, shown};
 use crate::builder::{TokenRow, TraceBuilder};
@@ -77,7 +77,7 @@ fn read(input: Input<'_>) -> Result<TraceBuilder> {
         gaps: 0,
         sorted: Vec::new(),
     };
-    let last = input.model.map_or(EXPERT_MAX, |model| model.experts.saturating_sub(1));
+    let last = input.id_last();
     for (request, path) in (0..).zip(input.paths) {
         read_request(path, request, last, &mut all, &progress)?;
     }

@@ -11,7 +11,7 @@
 use moecast_profiles::model::ModelShape;
 
 use super::npy::Source;
-use super::shape::{EXPERT_MAX, model_name, span};
+use super::shape::{model_name, span};
 use super::{Input, shown};
 use crate::builder::{TokenRow, TraceBuilder};
 use crate::error::{Error, Result};
@@ -107,7 +107,7 @@ impl<'a> Requests<'a> {
     /// Adds the ids `[layers, k]` of the next token of the request that was opened last.
     pub(super) fn token(&mut self, source: Source<'_>, ids: &[i64]) -> Result<()> {
         let [_, k] = self.shape.expect("a request is open");
-        let last = self.input.model.map_or(EXPERT_MAX, |model| model.experts.saturating_sub(1));
+        let last = self.input.id_last();
         self.row.clear();
         for at in 0..self.held.len() {
             let layer = self.held[at];

@@ -17,12 +17,33 @@ pub enum Popularity {
     Zipf,
 }
 
+/// Who chooses: tokens their experts, or experts their tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Choice {
+    /// Every token its `top_k` experts.
+    #[default]
+    Token,
+    /// Every expert the same number of a request's tokens, of the prompt and of the answer.
+    Expert,
+}
+
+impl Choice {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+    fn is_token(&self) -> bool {
+        *self == Self::Token
+    }
+}
+
 /// What makes a synthetic trace; every number can be set by its name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Recipe {
     /// Shape of the popularity of experts.
     pub popularity: Popularity,
+    /// Who chooses.
+    #[serde(skip_serializing_if = "Choice::is_token")]
+    pub choice: Choice,
     /// [`KNOBS`] says what the numbers do.
     pub skew: f64,
     /// Of `skew`, between layers.
@@ -41,6 +62,9 @@ pub struct Recipe {
     pub affinity: f64,
     /// Of popularity.
     pub drift: f64,
+    /// Of picks.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub skipped: f64,
     /// Number of domains; requests are of one each, in turn.
     pub domains: u16,
     /// `[M][E]` recorded picks of every expert, with [`Popularity::Recorded`].
@@ -48,10 +72,16 @@ pub struct Recipe {
     pub loads: Vec<Vec<u64>>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde wants")]
+fn is_zero(share: &f64) -> bool {
+    *share == 0.0
+}
+
 impl Default for Recipe {
     fn default() -> Self {
         Self {
             popularity: Popularity::LogNormal,
+            choice: Choice::Token,
             skew: 1.0,
             skew_spread: 0.0,
             domain_skew: 0.5,
@@ -61,6 +91,7 @@ impl Default for Recipe {
             decay: 1.4,
             affinity: 0.2,
             drift: 0.0,
+            skipped: 0.0,
             domains: 4,
             loads: Vec::new(),
         }
@@ -145,6 +176,13 @@ pub const KNOBS: &[Knob] = &[
         range: (0.0, 2.0),
         of: |recipe| &mut recipe.skew_spread,
     },
+    Knob {
+        name: "skipped",
+        about: "share of picks that go to no expert that computes: the number of a token's \
+                experts is binomial, as with null experts or routing by a threshold",
+        range: (0.0, 1.0),
+        of: |recipe| &mut recipe.skipped,
+    },
 ];
 
 impl Recipe {
@@ -180,6 +218,13 @@ impl Recipe {
                     _ => return refuse(value, "log-normal or zipf"),
                 };
                 self.loads.clear();
+            }
+            "choice" => {
+                self.choice = match value {
+                    "expert" => Choice::Expert,
+                    "token" => Choice::Token,
+                    _ => return refuse(value, "expert or token"),
+                };
             }
             "domains" => match value.parse() {
                 Ok(count @ 1..=DOMAINS_MAX) => self.domains = count,

@@ -12,8 +12,10 @@ use rand::Rng;
 
 use super::Wanted;
 use super::alias::{Alias, Scratch};
-use super::recipe::Recipe;
+use super::expert_choice::choose;
+use super::recipe::{Choice, Recipe};
 use super::world::{World, field};
+use crate::trace::NO_EXPERT;
 
 /// How far back memory reaches, in tokens.
 const MEMORY_TOKENS: u32 = 1024;
@@ -92,8 +94,26 @@ impl<'a> Router<'a> {
                 bits,
             );
         }
+        if self.recipe.choice == Choice::Expert {
+            let middle = prompt as usize * width;
+            let (prompt, generated) = picks.split_at_mut(middle);
+            for group in [prompt, generated] {
+                let experts = self.world.experts;
+                choose(group, self.world.layers, self.top_k, experts, self.recipe.skipped);
+            }
+        }
+        let by_token = self.recipe.choice == Choice::Token && self.recipe.skipped > 0.0;
+        let skipped = chance(self.recipe.skipped);
         for row in picks.chunks_exact_mut(width) {
             for (place, pick) in row.iter_mut().enumerate() {
+                if *pick == NO_EXPERT {
+                    continue;
+                }
+                // Nothing is drawn without the knob: it shifts no other draw.
+                if by_token && bits.next_u64() >> 32 < skipped {
+                    *pick = NO_EXPERT;
+                    continue;
+                }
                 let layer = place / self.top_k;
                 *pick = self.world.id[layer * self.world.experts + usize::from(*pick)];
             }

@@ -277,3 +277,43 @@ fn recorded_loads_must_be_of_the_shape() {
     let answer = answer.unwrap_err().to_string();
     assert_eq!(answer, "recipe: knob `loads`: 1 layers x 4; expected 1 layers x 5 experts");
 }
+
+#[test]
+fn skipped_picks_are_their_share_and_tokens_may_have_none() {
+    let mut recipe = Recipe::default();
+    recipe.set("skipped", 0.5).unwrap();
+    let shape = Shape { model: "tiny".to_owned(), experts: 16, top_k: 4, layers: vec![0, 1] };
+    let amount = Amount { requests: 20, tokens: 100, generated: 10, batch: 4 };
+    let mut builder = TraceBuilder::new(header(&shape, &recipe, None, Seed(3)));
+    generate(&mut builder, &recipe, amount, Seed(3), &|_| ()).unwrap();
+    let trace = builder.finish("test").unwrap();
+    // 16,000 picks, each left out with a chance of a half: four deviations are 253. A token has no
+    // expert in a layer with a chance of 1 in 16: of 4,000, four deviations are 61.
+    let picks = |row| (0..2).map(move |layer| (row, MoeLayer(layer)));
+    let counts: Vec<usize> = (0..trace.token_count() as usize)
+        .flat_map(picks)
+        .map(|(row, layer)| trace.chosen(row, layer).count())
+        .collect();
+    assert!(counts.iter().sum::<usize>().abs_diff(8_000) < 253, "{}", counts.iter().sum::<usize>());
+    assert!(counts.iter().filter(|count| **count == 0).count().abs_diff(250) < 61);
+}
+
+#[test]
+fn experts_that_choose_have_equal_loads_in_every_request() {
+    let mut recipe = Recipe::default();
+    for knob in ["choice=expert", "skipped=0.25"] {
+        recipe.set_text(knob).unwrap();
+    }
+    let shape = Shape { model: "tiny".to_owned(), experts: 16, top_k: 4, layers: vec![0, 1] };
+    let amount = Amount { requests: 6, tokens: 128, generated: 0, batch: 2 };
+    let mut builder = TraceBuilder::new(header(&shape, &recipe, None, Seed(3)));
+    generate(&mut builder, &recipe, amount, Seed(3), &|_| ()).unwrap();
+    let trace = builder.finish("test").unwrap();
+    // 128 tokens x 4 places x 3/4 over 16 experts are 24 tokens an expert and request.
+    for layer in [0, 1].map(MoeLayer) {
+        assert_eq!(trace.layer_loads(layer), [6 * 24; 16]);
+        let picks = |row| trace.chosen(row, layer).count();
+        let counts: Vec<usize> = (0..trace.token_count() as usize).map(picks).collect();
+        assert!(counts.contains(&4) && counts.iter().any(|count| *count < 3), "k varies");
+    }
+}

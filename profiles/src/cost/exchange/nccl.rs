@@ -7,13 +7,14 @@
 //! there is one. Else constants of AIConfigurator's tables of H200 with 8 GPUs, which the form
 //! misses by a quarter at worst, and of which other machines reach the same share of their
 //! bandwidth. Between nodes nobody measured: there, the network card at the share that NVLink
-//! reaches, and a start of its own, are assumed.
+//! reaches, a start of its own, and a time for every remote rank that an all-to-all sends to, are
+//! assumed.
 
 use std::sync::Arc;
 
 use super::{Entry, ExchangeModel, Rule, Setting, Traffic, Way, least};
 use crate::cost::Known;
-use crate::hardware::LinkClass;
+use crate::hardware::{Hardware, LinkClass};
 use crate::profile::Curve;
 use crate::sample::Family;
 use crate::table::Source;
@@ -32,27 +33,45 @@ pub(super) const GATHER: Entry = Entry {
 };
 
 /// Start of a collective between nodes, microseconds. Assumed.
-const NETWORK_START_US: f64 = 30.0;
+pub(super) const NETWORK_START_US: f64 = 30.0;
+
+/// Microseconds that the network card and its proxy take for one more message. Assumed: a send
+/// and a receive of NCCL to every remote rank, of which Tutel's paper (arXiv 2206.03382) shows
+/// that small ones are bound by their number.
+const MESSAGE_US: f64 = 1.0;
+
+/// Microseconds of so many `messages` of a rank between nodes.
+pub(super) fn messages_us(messages: u16) -> f64 {
+    f64::from(messages) * MESSAGE_US
+}
+
+/// Start of an all-to-all in which every rank sends to every other.
+pub(super) fn linear_start_us(hardware: &Hardware) -> f64 {
+    if hardware.nodes() == 1 {
+        return EXCHANGE.start_us;
+    }
+    NETWORK_START_US + messages_us(hardware.ranks() - hardware.gpus_per_node())
+}
 
 /// Channels of a collective, each a block on a multiprocessor of its own. Assumed: NCCL chooses
 /// up to 32 by size and topology.
-const CHANNELS: u16 = 16;
+pub(super) const CHANNELS: u16 = 16;
 
 /// Constants of one collective, in bytes over the wire: 7 of 8 bytes of the tables' sizes.
-struct Fitted {
-    start_us: f64,
+pub(super) struct Fitted {
+    pub(super) start_us: f64,
     /// Share of the datasheet's bandwidth.
     share: f64,
     /// Microseconds per square root of a megabyte.
     sqrt_us: f64,
 }
 
-const EXCHANGE: Fitted = Fitted { start_us: 8.0, share: 0.669, sqrt_us: 8.0 };
-const ALL_GATHER: Fitted = Fitted { start_us: 11.4, share: 0.725, sqrt_us: 8.3 };
+pub(super) const EXCHANGE: Fitted = Fitted { start_us: 8.0, share: 0.669, sqrt_us: 8.0 };
+pub(super) const ALL_GATHER: Fitted = Fitted { start_us: 11.4, share: 0.725, sqrt_us: 8.3 };
 const REDUCE_SCATTER: Fitted = Fitted { start_us: 10.7, share: 0.712, sqrt_us: 5.6 };
 
 /// One collective on one machine.
-struct Collective {
+pub(super) struct Collective {
     curve: Option<Curve>,
     start_ns: f64,
     /// Nanoseconds per byte of the busiest port.
@@ -63,7 +82,7 @@ struct Collective {
 }
 
 impl Collective {
-    fn new(setting: &Setting, family: Family, fitted: &Fitted) -> Self {
+    pub(super) fn new(setting: &Setting, family: Family, fitted: &Fitted) -> Self {
         let hardware = setting.hardware;
         let far = hardware.nodes() > 1;
         let gpus = [u32::from(hardware.ranks())];
@@ -80,8 +99,13 @@ impl Collective {
         }
     }
 
+    /// The same with another start, where no curve answers.
+    pub(super) fn starting(self, start_us: f64) -> Self {
+        Self { start_ns: start_us * 1e3, ..self }
+    }
+
     /// What a collective of next to nothing takes.
-    fn start(&self) -> Nanos {
+    pub(super) fn start(&self) -> Nanos {
         match &self.curve {
             Some(curve) => least(curve),
             None => Nanos(self.start_ns as u64),
@@ -89,7 +113,7 @@ impl Collective {
     }
 
     /// Time where ports carry `domain` and `network` bytes and a curve would be asked for `size`.
-    fn time(&self, size: f64, domain: f64, network: f64) -> Nanos {
+    pub(super) fn time(&self, size: f64, domain: f64, network: f64) -> Nanos {
         if let Some(curve) = &self.curve {
             return curve.time_between(size.max(1.0));
         }
@@ -97,7 +121,7 @@ impl Collective {
         Nanos::ceil_from(self.start_ns + transfer.hypot(self.sqrt * domain.max(network).sqrt()))
     }
 
-    fn known(&self, way: Way, far: bool) -> Known {
+    pub(super) fn known(&self, way: Way, far: bool) -> Known {
         let (by, source, error) = match &self.curve {
             Some(curve) => ("the profile's NCCL curve", curve.source, curve.error.max(0.03)),
             None if far => {
@@ -124,7 +148,8 @@ impl AllToAll {
     fn new(setting: &Setting) -> Self {
         let ranks = f64::from(setting.hardware.ranks());
         Self {
-            collective: Collective::new(setting, Family::AllToAll, &EXCHANGE),
+            collective: Collective::new(setting, Family::AllToAll, &EXCHANGE)
+                .starting(linear_start_us(setting.hardware)),
             copy: Way::ALL.map(|way| setting.copy_bytes(way).0 as f64),
             whole: ranks / (ranks - 1.0).max(1.0),
             far: setting.hardware.nodes() > 1,

@@ -125,12 +125,61 @@ fn every_model_says_how_it_is_known() {
             assert_eq!(kernels, ["dispatch", "combine"], "{}", entry.name);
             for known in known {
                 assert!((0.0..=1.0).contains(&known.error) && !known.by.is_empty(), "{known:?}");
-                let measured = profile.is_some() && !entry.name.contains("one-sided");
+                let never = ["fused", "one-sided-nvlink", "ports"].contains(&entry.name);
                 let by_table = ["table", "profile"].iter().any(|word| known.by.contains(word));
-                assert_eq!(by_table, measured && entry.name != "ports", "{known:?}");
+                assert_eq!(by_table, profile.is_some() && !never, "{known:?}");
             }
         }
     }
+}
+
+#[test]
+fn two_levels_gain_where_messages_are_small_and_ranks_many() {
+    // 64 ranks send 56 messages each between nodes, or 7 of eight times the size and one
+    // exchange inside the node. With 16 ranks, and with much to send, the linear one wins.
+    let gain = |spec: &str, tokens| {
+        let hardware = cluster(spec);
+        let traffic = even(&hardware, tokens).traffic();
+        let time = |name| build(name, &hardware).unwrap().time(Way::Combine, &traffic).as_micros();
+        time("nccl-all-to-all") / time("hierarchical")
+    };
+    assert!(gain("h200-sxm:8x8", 1) > 1.5, "{}", gain("h200-sxm:8x8", 1));
+    assert!(gain("h200-sxm:8x8", 8) > gain("h200-sxm:8x8", 64));
+    assert!(gain("h200-sxm:2x8", 1) < 1.0 && gain("h200-sxm:2x8", 512) < 1.0);
+    assert!((gain("h200-sxm:8", 64) - 1.0).abs() < 1e-6, "one node has one level");
+}
+
+#[test]
+fn tokens_that_stay_have_no_way_back() {
+    let hardware = cluster("h200-sxm:8");
+    let mut model = builtin::model("deepseek-v3").unwrap();
+    let traffic = even(&hardware, 16).traffic();
+    let time = |model: &ModelShape, name: &str, way| {
+        let [dispatch_type, combine_type] = [DataType::Bf16; 2];
+        let hardware = &hardware;
+        let setting = Setting { hardware, model, dispatch_type, combine_type, profile: None };
+        (find(name).unwrap().build)(&setting).unwrap().time(way, &traffic)
+    };
+    // With one expert a token there is nothing to add up; with eight, seven results travel.
+    model.top_k = 1;
+    assert_eq!(time(&model, "context-coherent", Way::Combine), Nanos(0));
+    // The all-to-all of NCCL, and a 58th of an all-gather.
+    let once = time(&model, "context-coherent", Way::Dispatch);
+    let linear = time(&model, "nccl-all-to-all", Way::Dispatch);
+    assert!(once > linear && once.0 < linear.0 + 1_000, "{once:?} {linear:?}");
+    model.top_k = 8;
+    let back = time(&model, "context-coherent", Way::Combine);
+    assert!(back > Nanos(0) && back < time(&model, "nccl-all-to-all", Way::Combine));
+}
+
+#[test]
+fn a_fused_kernel_waits_for_a_signal_and_its_bytes() {
+    // 2 x 2 us of latency, and three copies of 14,336 bytes at 0.72 x 450 GB/s.
+    let hardware = cluster("h200-sxm:4");
+    let model = build("fused", &hardware).unwrap();
+    let traffic = traffic(&hardware, &[(1, 0, 0), (1, 0, 1)]);
+    assert_eq!(model.time(Way::Combine, &traffic), Nanos(4_000 + 133));
+    assert_eq!(model.start(Way::Combine), Nanos(4_000));
 }
 
 #[test]

@@ -52,6 +52,7 @@ pub(super) fn model(dice: &mut Dice, on: &mut Features) -> ModelShape {
         moe_layers: (first..hidden_layers).collect(),
         hidden: dice.among(&[64, 256]),
         experts,
+        zero_experts: 0,
         top_k: dice.within(1..=u32::from(experts.min(4))) as u16,
         expert_inter: dice.among(&[32, 48, 128]),
         shared_inter,

@@ -52,6 +52,12 @@ impl ExchangeModel for Slowed<dyn ExchangeModel> {
     fn rule(&self) -> Rule {
         self.inner.rule()
     }
+    fn sends(&self, way: Way) -> f64 {
+        self.inner.sends(way)
+    }
+    fn stays(&self) -> bool {
+        self.inner.stays()
+    }
     fn multiprocessors(&self) -> u16 {
         self.inner.multiprocessors()
     }

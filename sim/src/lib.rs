@@ -7,6 +7,7 @@ pub mod dispatch;
 mod error;
 pub mod event;
 pub mod placement;
+pub mod rebalance;
 pub mod record;
 mod run;
 pub mod scenario;

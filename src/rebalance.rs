@@ -187,7 +187,7 @@ fn serve(task: &Task, arguments: &Rebalance, output: &Output) -> Result<Vec<Made
             ..policy(task, arguments, How::EveryStep, 1, &idle)
         };
         let served = rebalance(&task.scenario, &policy, &progress)?;
-        made.push(Made::new("every-step", None, 1, served, &made[0].row));
+        made.push(Made::new("every-step", None, None, served, &made[0].row));
     }
     for name in &arguments.algorithm {
         let entry = algorithms::find(name)?;
@@ -209,12 +209,12 @@ fn serve(task: &Task, arguments: &Rebalance, output: &Output) -> Result<Vec<Made
             for &interval in &task.intervals {
                 let policy = policy(task, arguments, how, interval, &algorithm);
                 let served = rebalance(&task.scenario, &policy, &progress)?;
-                made.push(Made::new(label, Some(name), interval, served, &made[0].row));
+                made.push(Made::new(label, Some(name), Some(interval), served, &made[0].row));
             }
         }
         for &interval in &task.intervals {
             let served = clairvoyant(&task.scenario, interval, &algorithm, &progress)?;
-            made.push(Made::new("clairvoyant", Some(name), interval, served, &made[0].row));
+            made.push(Made::new("clairvoyant", Some(name), Some(interval), served, &made[0].row));
         }
     }
     bar.finish_and_clear();

@@ -100,7 +100,7 @@ impl Made {
     pub(super) fn new(
         policy: &str,
         algorithm: Option<&String>,
-        interval: usize,
+        interval: Option<usize>,
         served: Rebalanced,
         never: &Row,
     ) -> Self {
@@ -117,7 +117,7 @@ impl Made {
         let row = Row {
             policy: policy.to_owned(),
             algorithm: algorithm.cloned(),
-            interval: Some(interval),
+            interval,
             step_time_us: summary.step_time_us.mean,
             stall_ms: ms(served.stall()),
             time_ms,

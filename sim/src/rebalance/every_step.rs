@@ -55,7 +55,7 @@ pub(super) fn serve(
     Ok(tape.finish(scenario))
 }
 
-/// Step `index` with the copies that `loads` `[M][E]` before it ask for, and what they take to come.
+/// Step `index` with the copies that `loads` `[M][E]` before it ask for, and what they take.
 fn step(
     scenario: &Scenario,
     homes: &[Vec<bool>],

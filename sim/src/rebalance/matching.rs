@@ -131,7 +131,7 @@ mod tests {
             let settled = settle(&machine(2, 3), &old, &new);
             for (was, is) in new.chunks(6).zip(settled.chunks(6)) {
                 let sets = |slots: &[ExpertId]| {
-                    let mut ranks: Vec<Vec<ExpertId>> = slots.chunks(2).map(<[_]>::to_vec).collect();
+                    let mut ranks: Vec<Vec<_>> = slots.chunks(2).map(<[_]>::to_vec).collect();
                     ranks.iter_mut().for_each(|rank| rank.sort_unstable());
                     ranks.sort();
                     ranks

@@ -40,7 +40,7 @@ impl Simulation<'_> {
         let service = self.service;
         let fault = &service.faults[number];
         let index = self.starts[fault.pool] + usize::from(fault.replica);
-        let lost_before = self.alive(index);
+        let alive_before = self.alive(index);
         self.replicas[index].faults.push(number);
         self.reconsider(index);
         let replica = &self.replicas[index];
@@ -52,11 +52,11 @@ impl Simulation<'_> {
             lost: 0,
             lost_tokens: 0,
             passes: 0,
-            stops: replica.stopped() && !lost_before.is_empty(),
+            stops: replica.stopped() && !alive_before.is_empty(),
             missing: replica.condition.as_ref().map_or(Vec::new(), |now| now.missing.clone()),
         };
         let gone: Vec<usize> =
-            lost_before.into_iter().filter(|group| replica.group_lost(*group)).collect();
+            alive_before.into_iter().filter(|group| replica.group_lost(*group)).collect();
         if !gone.is_empty() {
             record.passes = self.abort(now, index);
         }

@@ -132,6 +132,11 @@ impl Scenario {
         if scenario.features.on(dice, "faults") {
             let pools = &scenario.pools;
             scenario.faults = (0..dice.within(1..=3)).map(|_| breaks::draw(dice, pools)).collect();
+            // Chance alone hardly ever leaves every expert a slot elsewhere.
+            let model = &scenario.model;
+            for pool in scenario.pools.iter_mut().filter(|pool| pool.layout.data > 1) {
+                pool.placement = Some(machine::everywhere(model, pool.layout.expert));
+            }
         }
         scenario
     }

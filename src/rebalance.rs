@@ -182,8 +182,9 @@ fn serve(task: &Task, arguments: &Rebalance, output: &Output) -> Result<Vec<Made
         Ok(task.scenario.placement().clone())
     };
     if arguments.how.contains(&HowArgument::EveryStep) {
+        // It picks the hottest: no algorithm of a planner's that anybody waits for.
         let policy = Policy {
-            algorithm_time: arguments.algorithm_time.unwrap_or_default(),
+            algorithm_time: Nanos(0),
             ..policy(task, arguments, How::EveryStep, 1, &idle)
         };
         let served = rebalance(&task.scenario, &policy, &progress)?;

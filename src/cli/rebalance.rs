@@ -55,8 +55,8 @@ pub(crate) struct Rebalance {
     /// Max over mean rank load of the window above which the algorithm is asked.
     #[arg(long, default_value_t = 1.0)]
     pub(crate) threshold: f64,
-    /// What one call of the algorithm takes, such as 300ms [default: EPLB's Python, by slots; none
-    /// for copies in every step].
+    /// What one call of the algorithm takes, such as 300ms [default: EPLB's Python, by slots];
+    /// copies in every step need none.
     #[arg(long)]
     pub(crate) algorithm_time: Option<Nanos>,
     /// Serving goes on while the algorithm computes.

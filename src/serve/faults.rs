@@ -47,7 +47,8 @@ impl Outcome {
     /// One line for people.
     pub(super) fn line(&self) -> String {
         let fault = &self.fault;
-        let mut text = format!("fault at {}: {}", fault.at, fault.what.name());
+        let mut text =
+            format!("fault at {}: {}, replica {}", fault.at, fault.what.name(), fault.replica);
         // Writing to a string cannot fail.
         let _ = match (fault.rank, fault.node, fault.factor) {
             (Some(rank), _, Some(factor)) => write!(text, ", rank {rank} {factor} times as slow"),
@@ -56,7 +57,6 @@ impl Outcome {
             (.., Some(factor)) => write!(text, ", {factor} times as slow"),
             _ => Ok(()),
         };
-        let _ = write!(text, " of replica {}", fault.replica);
         if let Some(until) = fault.until {
             let _ = write!(text, ", until {until}");
         }

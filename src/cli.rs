@@ -2,6 +2,7 @@
 
 pub(crate) mod pass;
 pub(crate) mod profile;
+pub(crate) mod rebalance;
 pub(crate) mod serving;
 pub(crate) mod swarm;
 pub(crate) mod trace;
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Profile(profile::Command),
     /// Do everything once, on data that ships with moecast.
     Quickstart(Quickstart),
+    /// Simulate experts that move while a recording is served: how often does it pay?
+    Rebalance(rebalance::Rebalance),
     /// Turn a simulated run into one self-contained page and figures.
     Report(Report),
     /// Simulate a service under load: TTFT, TPOT, throughput, utilisation, energy and cost.

@@ -18,6 +18,7 @@ mod pass;
 mod plan;
 mod profile;
 mod quickstart;
+mod rebalance;
 mod report;
 mod serve;
 mod simulate;
@@ -78,6 +79,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),
         Command::Profile(command) => profile::run(command, &cli.global, output),
         Command::Quickstart(arguments) => quickstart::run(arguments, &cli.global, output),
+        Command::Rebalance(arguments) => rebalance::run(arguments, &cli.global, output),
         Command::Report(arguments) => report::run(arguments, output),
         Command::Serve(arguments) => serve::run(arguments, &cli.global, output),
         Command::Simulate(arguments) => simulate::run(arguments, &cli.global, output),

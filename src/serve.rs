@@ -3,6 +3,7 @@
 //! A run is service.json, requests.csv and service.toml. `moecast report` has no page for it: the
 //! page of a service is that of a study, also of one with a single point.
 
+mod faults;
 mod load;
 mod requests;
 
@@ -10,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use moecast_profiles::units::Nanos;
+use moecast_sim::serving::faults::FaultRecord;
 use moecast_sim::serving::file::{Metric, ServiceFile, StopFile};
 use moecast_sim::serving::power::PowerModel;
 use moecast_sim::serving::record::{
@@ -53,10 +55,27 @@ pub(crate) struct ServiceRun {
     /// `all requests served`, or the precision that was reached.
     pub(crate) stopped: String,
     pub(crate) requests_sent: u64,
+    /// Requests that faults left without an answer; they are in none of the times.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) requests_lost: u64,
+    /// Requests that waited to the end for a replica that never came back; neither are they.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) requests_unserved: u64,
+    /// How often requests went back to the router because their rank was lost.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) requests_retried: u64,
+    /// What every fault did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) faults: Vec<faults::Outcome>,
     pub(crate) summary: ServingSummary,
     pub(crate) timeline: Vec<TimelinePoint>,
     /// What a reader must know to judge the figures.
     pub(crate) remarks: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 pub(crate) fn run(arguments: &cli::Serve, global: &Global, output: &Output) -> Result<()> {
@@ -65,12 +84,13 @@ pub(crate) fn run(arguments: &cli::Serve, global: &Global, output: &Output) -> R
     let shown = arguments.scenario.display().to_string();
     let loaded = load(file, &folder, global.seed).with_context(|| shown.clone())?;
     let bar = output.progress("serve", loaded.service.requests(), Measure::Count);
-    let mut csv = arguments.out.as_ref().map(|_| requests::Csv::new());
+    let retries = !loaded.file.faults.is_empty();
+    let mut csv = arguments.out.as_ref().map(|_| requests::Csv::new(retries));
     let made =
         simulate(&loaded, csv.as_mut(), &mut |done| bar.set_position(done)).context(shown)?;
     bar.finish_and_clear();
     if let Some(out) = &arguments.out {
-        write(&made, &loaded, csv.unwrap_or_else(requests::Csv::new), out)?;
+        write(&made, &loaded, csv.unwrap_or_else(|| requests::Csv::new(retries)), out)?;
     }
     let mut object: Value = json!(made);
     object["out"] = json!(arguments.out);
@@ -95,11 +115,16 @@ pub(crate) fn simulate(
     progress: &mut (dyn FnMut(u64) + Send),
 ) -> Result<ServiceRun> {
     let (service, file) = (&loaded.service, &loaded.file);
-    let mut watch = Watch { recorder: recorder(loaded)?, csv, stop: file.stop };
+    let (recorder, faults) = (recorder(loaded)?, Vec::new());
+    let mut watch = Watch { recorder, csv, stop: file.stop, faults };
     // On a thread of the pool: what it splits need not wake one.
     let run = || serving::run(service, &mut watch, &mut |done| progress(done));
     let (served, ()) = rayon::join(run, || ());
-    let recorder = watch.recorder;
+    let Watch { recorder, faults, .. } = watch;
+    let mut remarks = loaded.remarks.clone();
+    if served.lost + served.unserved > 0 {
+        remarks.push("requests without an answer are in none of the times".to_owned());
+    }
     Ok(ServiceRun {
         version: VERSION,
         tool: tool(),
@@ -111,9 +136,13 @@ pub(crate) fn simulate(
         cost: loaded.cost.clone(),
         stopped: stopped(&served, file.stop),
         requests_sent: served.sent,
+        requests_lost: served.lost,
+        requests_unserved: served.unserved,
+        requests_retried: served.retried,
+        faults: faults::outcomes(&file.faults, &faults),
         summary: recorder.summary(served.end),
         timeline: recorder.timeline(),
-        remarks: loaded.remarks.clone(),
+        remarks,
     })
 }
 
@@ -144,6 +173,10 @@ fn stopped(served: &Served, stop: Option<StopFile>) -> String {
             stop.precision * 100.0,
             served.completed,
             served.sent
+        ),
+        _ if served.lost + served.unserved > 0 => format!(
+            "{} of {} requests served, {} lost and {} unserved",
+            served.completed, served.sent, served.lost, served.unserved
         ),
         _ => "all requests served".to_owned(),
     }
@@ -177,6 +210,7 @@ struct Watch<'a> {
     recorder: Recorder,
     csv: Option<&'a mut requests::Csv>,
     stop: Option<StopFile>,
+    faults: Vec<FaultRecord>,
 }
 
 impl Observer for Watch<'_> {
@@ -189,6 +223,10 @@ impl Observer for Watch<'_> {
 
     fn pass(&mut self, pass: &PassRecord<'_>) {
         self.recorder.pass(pass);
+    }
+
+    fn fault(&mut self, record: &FaultRecord) {
+        self.faults.push(record.clone());
     }
 
     fn token_gaps(&mut self, gap: Nanos, count: u32) {
@@ -251,6 +289,9 @@ fn print(made: &ServiceRun, loaded: &Loaded, output: &Output) -> Result<()> {
     output.note("")?;
     output.table(&rates(made, slo(&loaded.file)? != Slo::default()))?;
     output.note("")?;
+    for fault in &made.faults {
+        output.line(&fault.line())?;
+    }
     output.remarks(&made.remarks)?;
     output.details(loaded.details.iter().cloned())
 }

@@ -6,6 +6,7 @@ mod determinism;
 mod docs;
 mod interruption;
 mod profiles;
+mod rebalance;
 mod recordings;
 mod serving;
 mod studies;

@@ -208,6 +208,66 @@ fn a_swarm_keeps_its_laws_and_repeats_itself() {
     let seen = scratch.json(line);
     assert_eq!((&seen["scenarios"], &seen["seed"]), (&20.into(), &5.into()));
     assert_eq!(seen, scratch.json(&format!("{line} --threads 1")));
-    assert!(scratch.ok(line).contains("20 services from seed 5 on kept 19 laws"));
+    assert!(scratch.ok(line).contains("20 services from seed 5 on kept 20 laws"));
     check(&scratch, "swarm --scenarios 0", &["--scenarios"]);
+}
+
+/// [`SERVICE`] with `text` at its end.
+fn with(scratch: &Scratch, text: &str) -> String {
+    scratch.write("faults.toml", format!("{SERVICE}\n{text}"));
+    "serve faults.toml".to_owned()
+}
+
+#[test]
+fn faults_are_told_and_repeated() {
+    let scratch = scratch();
+    let lost = "[[faults]]\nat = \"300 ms\"\nuntil = \"1 s\"\nwhat = \"rank-lost\"\nrank = 1\n";
+    let line = with(&scratch, &format!("{lost}[[faults]]\nat = \"1 h\"\nwhat = \"node-lost\"\n"));
+    check(&scratch, &line, &["faults.toml", "line 22: key `at`", "`h` is none of the units"]);
+    let line = with(&scratch, lost);
+    let run = scratch.json(&format!("{line} --out run"));
+    assert_eq!((&run["summary"]["requests"], &run["requests_sent"]), (&20.into(), &20.into()));
+    let fault = &run["faults"][0];
+    assert_eq!(fault["mattered"], true);
+    assert_eq!(fault["replica_stopped"], true);
+    // Each of two ranks has four of the eight experts, and no other slot has them.
+    let missing = fault["experts_missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 2);
+    assert_eq!(missing[0]["first"].to_string(), "[4,5,6,7]");
+    let csv = String::from_utf8(scratch.read("run/requests.csv")).unwrap();
+    assert!(csv.lines().next().unwrap().ends_with(",preemptions,retries"), "{csv}");
+    scratch.ok("serve run/service.toml --out again");
+    assert_eq!(scratch.read("again/service.json"), scratch.read("run/service.json"));
+}
+
+#[test]
+fn a_replica_that_never_comes_back_ends_the_run() {
+    let scratch = scratch();
+    let line = with(&scratch, "[[faults]]\nat = \"1 s\"\nwhat = \"node-lost\"\nnode = 0\n");
+    let run = scratch.json(&line);
+    let count = |key: &str| run[key].as_u64().unwrap_or(0);
+    let served = run["summary"]["requests"].as_u64().unwrap();
+    assert!(served > 0 && count("requests_unserved") > 0, "{run}");
+    assert_eq!(served + count("requests_unserved"), 20);
+    assert!(scratch.ok(&line).contains("the replica stops"));
+}
+
+#[test]
+fn faults_that_cannot_be() {
+    let scratch = scratch();
+    for (fault, parts) in [
+        ("what = \"rank-lost\"", &["faults[0].rank: none; expected one of 2 for rank-lost"][..]),
+        ("what = \"rank-lost\"\nrank = 2", &["faults[0].rank: 2; expected one of 2"]),
+        ("what = \"rank-lots\"", &["value `rank-lots`: unknown; did you mean `rank-lost`?"]),
+        ("what = \"link-degraded\"", &["faults[0].factor: none; expected 1 to 10000"]),
+        ("what = \"node-lost\"\nnode = 0\nreplica = 1", &["faults[0].replica: 1; expected below"]),
+        ("what = \"node-lost\"\nnode = 0\npool = \"decode\"", &["faults[0].pool"]),
+        ("what = \"node-lost\"\nnode = 0\nuntil = \"1 s\"", &["faults[0].until", "later than"]),
+        ("what = \"node-lost\"\nrank = 0", &["faults[0].rank: a value; expected none"]),
+        ("whatt = \"node-lost\"", &["key `whatt`: unknown; did you mean `what`?"]),
+        ("", &["key `what`: missing"]),
+    ] {
+        let line = with(&scratch, &format!("[[faults]]\nat = \"1 s\"\n{fault}\n"));
+        check(&scratch, &format!("{line} --out run"), parts);
+    }
 }

@@ -10,6 +10,7 @@ pub mod flow;
 pub mod forward;
 pub mod lanes;
 pub mod placement;
+pub mod rebalance;
 pub mod record;
 mod run;
 pub mod scenario;

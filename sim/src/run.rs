@@ -9,7 +9,7 @@ use crate::step::{StepOutcome, Stepper};
 
 /// Steps that one task sums up by itself. Fixed, so that float sums have one order on any number
 /// of threads.
-const STEPS_PER_TASK: usize = 16;
+pub(crate) const STEPS_PER_TASK: usize = 16;
 
 /// Simulates every step of the scenario's recording. `progress` is told how many are done, from
 /// any thread.
@@ -51,7 +51,7 @@ fn sum_up(outcomes: impl Iterator<Item = StepOutcome>) -> (Vec<StepRecord>, Tota
     (records, totals)
 }
 
-fn add_totals(into: &mut Totals, more: Totals) {
+pub(crate) fn add_totals(into: &mut Totals, more: Totals) {
     if into.rank_load.is_empty() {
         *into = more;
         return;
@@ -71,7 +71,7 @@ fn add_totals(into: &mut Totals, more: Totals) {
 }
 
 /// Every routed (token, expert) was computed exactly once, in every layer.
-fn check_conservation(scenario: &Scenario, run: &Run) {
+pub(crate) fn check_conservation(scenario: &Scenario, run: &Run) {
     for (layer, loads) in (0..).zip(&run.totals.rank_load) {
         let recorded: u64 =
             scenario.trace.layer_loads(moecast_profiles::ids::MoeLayer(layer)).iter().sum();

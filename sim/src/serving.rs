@@ -5,6 +5,7 @@
 //! and engine (one offset a request stands for them), and overlap of computation and transfers.
 
 mod batch;
+pub mod faults;
 pub mod file;
 mod gaps;
 mod kv;

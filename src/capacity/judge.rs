@@ -76,8 +76,10 @@ pub(super) fn holds(service: &Service, target: Target) -> bool {
     let requests = service.requests();
     let allowed = allowed(requests, target.goodput);
     let mut probe = Probe { slo: target.slo, good: 0, bad: 0, requests, allowed };
-    serving::run(service, &mut probe, &mut |_| ());
-    probe.bad <= allowed
+    let served = serving::run(service, &mut probe, &mut |_| ());
+    // Whom faults left without an answer missed every limit.
+    let failed = if served.stopped_early { 0 } else { served.lost + served.unserved };
+    probe.bad + failed <= allowed
 }
 
 /// Requests that may miss a limit: a goodput of 99% of 100 requests allows one.
@@ -138,11 +140,17 @@ pub(super) fn judge(question: &Question<'_>, recorder: Recorder) -> Verdict {
         arrivals: question.arrivals,
     };
     let served = serving::run(service, &mut watch, &mut |_| ());
-    verdict(question, &watch, &watch.recorder.summary(served.end))
+    let summary = watch.recorder.summary(served.end);
+    verdict(question, &watch, &summary, served.lost + served.unserved)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts and times of a run are exact as floats")]
-fn verdict(question: &Question<'_>, watch: &Watch, summary: &ServingSummary) -> Verdict {
+fn verdict(
+    question: &Question<'_>,
+    watch: &Watch,
+    summary: &ServingSummary,
+    failed: u64,
+) -> Verdict {
     let slo = question.target.slo;
     let all = summary.requests.max(1) as f64;
     let share = |limit: Option<Nanos>, count: u64| limit.map(|_| count as f64 / all);
@@ -161,14 +169,20 @@ fn verdict(question: &Question<'_>, watch: &Watch, summary: &ServingSummary) -> 
     let is_idle = summary.running_mean < f64::from(replicas.max(1));
     let wait = Wait { mean_ms: waited / all, is_idle };
     let arrivals_s = question.arrivals.0 as f64 / 1e9;
-    let bad = summary.requests - (summary.goodput_share * all).round() as u64;
-    let holds = bad <= allowed(summary.requests, question.target.goodput);
+    // Whom faults left without an answer missed every limit.
+    let good = (summary.goodput_share * all).round() as u64;
+    let sent = summary.requests + failed;
+    let holds = sent - good <= allowed(sent, question.target.goodput);
+    let goodput = match failed {
+        0 => summary.goodput_share,
+        _ => good as f64 / sent as f64,
+    };
     Verdict {
         replicas: question.replicas.to_vec(),
         gpus: question.service.gpus(),
         rate: question.rate,
         holds,
-        goodput: summary.goodput_share,
+        goodput,
         missed,
         ttft_ms_p99: summary.ttft_ms.p99,
         tpot_ms_p99: summary.tpot_ms.p99,

@@ -129,6 +129,7 @@ pub(crate) fn load(mut file: ServiceFile, folder: &Path, seed: u64) -> Result<Lo
         seed,
         model: model.clone(),
     })?;
+    let service = service.with_faults(&file.faults)?;
     for memory in service.memory() {
         remarks.push(format!(
             "{} of weights on every GPU leave a data-parallel rank room for {} tokens of context",

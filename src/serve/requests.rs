@@ -6,20 +6,25 @@ use moecast_profiles::units::{Nanos, SimTime};
 use moecast_sim::serving::record::RequestRecord;
 
 /// The requests of a run as CSV, in the order in which they were finished.
-pub(crate) struct Csv(String);
+pub(crate) struct Csv {
+    text: String,
+    /// Whether ranks can be lost, and requests sent back.
+    retries: bool,
+}
 
 impl Csv {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(retries: bool) -> Self {
         let header = "id,replica,arrival_ms,queue_ms,ttft_ms,tpot_ms,end_to_end_ms,input_tokens,\
-                      output_tokens,cached_tokens,preemptions\n";
-        Self(header.to_owned())
+                      output_tokens,cached_tokens,preemptions";
+        let more = if retries { ",retries\n" } else { "\n" };
+        Self { text: format!("{header}{more}"), retries }
     }
 
     pub(crate) fn add(&mut self, record: &RequestRecord) {
         let ms = |time: Nanos| time.0 as f64 / 1e6;
         let tpot = record.tpot_ns().map_or_else(String::new, |tpot| format!("{:.6}", tpot / 1e6));
-        let _ = writeln!(
-            self.0,
+        let _ = write!(
+            self.text,
             "{},{},{:.6},{:.6},{:.6},{tpot},{:.6},{},{},{},{}",
             record.id,
             record.replica,
@@ -32,9 +37,13 @@ impl Csv {
             record.cached_tokens,
             record.preemptions
         );
+        if self.retries {
+            let _ = write!(self.text, ",{}", record.retries);
+        }
+        self.text.push('\n');
     }
 
     pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0.into_bytes()
+        self.text.into_bytes()
     }
 }

@@ -317,6 +317,25 @@ impl Group {
         self.waiting.push_front(key);
     }
 
+    /// The rank is gone: its memory is empty, and the requests that it had are answered, those
+    /// that ran first. What they had read is to be read again.
+    pub(crate) fn abandon(&mut self, all: &mut Sequences) -> Vec<Key> {
+        let mut left = std::mem::take(&mut self.running);
+        left.extend(self.waiting.drain(..));
+        for key in &left {
+            let sequence = all.get_mut(*key);
+            self.lost_tokens += u64::from(sequence.kv_tokens.max(sequence.stored));
+            sequence.target = sequence.input + sequence.generated;
+            (sequence.kv_tokens, sequence.stored) = (0, 0);
+            (sequence.blocks, sequence.held) = (0, 0);
+            sequence.in_pass = false;
+        }
+        self.kv.wipe();
+        self.swapped_tokens = 0;
+        self.reserve = RESERVE_START;
+        left
+    }
+
     /// Gives back all that a request holds.
     pub(crate) fn free(&mut self, sequence: &mut Sequence) {
         self.kv.give(sequence.blocks);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::faults::FaultFile;
 use super::layout::Layout;
 use super::service::{Limits, Preemption, Speculation};
 
@@ -76,6 +77,9 @@ pub struct ServiceFile {
     /// When the run may stop before all requests are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<StopFile>,
+    /// What breaks while it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<FaultFile>,
     /// Price of a GPU for an hour, in any currency.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub price_per_gpu_hour: Option<f64>,

@@ -140,6 +140,13 @@ impl KvPool {
         }
     }
 
+    /// Forgets everything, also what is in use: the memory is gone.
+    pub(crate) fn wipe(&mut self) {
+        (self.private, self.shared) = (0, 0);
+        self.prefixes.fill(Prefix::default());
+        self.unused.clear();
+    }
+
     pub(crate) fn prefix_tokens(&self) -> u32 {
         self.prefix_tokens
     }

@@ -15,6 +15,7 @@ use moecast_profiles::seed::{Generator, Seed};
 use moecast_traces::RoutingTrace;
 use rand::RngExt;
 
+use super::faults::SlowExchange;
 use super::layout::Layout;
 use super::moe::{ExpertMap, MoeTime};
 
@@ -30,6 +31,7 @@ const OCTAVE: u32 = 8;
 const POINTS: usize = (DENSE + (32 - DENSE.ilog2()) * OCTAVE) as usize + 1;
 
 /// Where drawn tokens get their experts from.
+#[derive(Clone)]
 pub(crate) enum Population {
     /// Every expert is as likely as the others.
     Even,
@@ -64,6 +66,7 @@ impl Population {
 }
 
 /// Times of expert layers over tokens of a batch.
+#[derive(Clone)]
 pub(crate) struct Mean {
     population: Population,
     map: ExpertMap,
@@ -93,6 +96,16 @@ impl Mean {
         let empty = || (0..POINTS).map(|_| OnceLock::new()).collect();
         let points = [empty(), empty()];
         Self { population, map, cost, exchange, layout, gpus_per_node, seed, points }
+    }
+
+    /// The same over other slots, by other kernels, with exchanges `links` times as long.
+    pub(crate) fn over(&self, map: ExpertMap, cost: Arc<dyn CostModel>, links: f64) -> Self {
+        let empty = || (0..POINTS).map(|_| OnceLock::new()).collect();
+        let slow = |inner: &Arc<dyn ExchangeModel>| -> Arc<dyn ExchangeModel> {
+            Arc::new(SlowExchange { inner: Arc::clone(inner), links })
+        };
+        let exchange = self.exchange.as_ref().map(|models| models.each_ref().map(slow));
+        Self { map, cost, exchange, points: [empty(), empty()], ..self.clone() }
     }
 
     /// All expert layers of a pass of `tokens` tokens, of which the fullest data-parallel rank

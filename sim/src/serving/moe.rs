@@ -4,10 +4,14 @@ use moecast_profiles::cost::CostModel;
 use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::model::ModelShape;
 
+use super::faults::Missing;
 use super::layout::Layout;
 use crate::dispatch::tokens_seen;
 use crate::error::{Error, Result};
 use crate::placement::Placement;
+
+/// Experts of a layer without a slot that are named.
+const MISSING_NAMED: usize = 8;
 
 /// Times of expert layers, nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,6 +69,8 @@ pub(crate) struct ExpertMap {
     slots: usize,
     slots_per_rank: usize,
     rank_of_slot: Vec<u16>,
+    /// Ranks whose slots are lost.
+    lost: usize,
     /// Whether ranks look at all tokens or get those that picked their experts: in passes that only
     /// generate and in those that read prompts.
     gathers: [bool; 2],
@@ -105,21 +111,44 @@ impl ExpertMap {
             layers,
             slots,
             slots_per_rank,
+            lost: 0,
             rank_of_slot: (0..slots).map(|slot| (slot / slots_per_rank) as u16).collect(),
             gathers,
             holders,
             replicas: Vec::new(),
             flat: Vec::new(),
         };
-        map.index();
+        map.index(&[]);
         Ok(map)
     }
 
-    fn index(&mut self) {
+    /// The same without the slots of expert-parallel ranks that are `lost`; or, by layer, the
+    /// experts that no other rank holds.
+    pub(crate) fn without(&self, lost: &[bool]) -> std::result::Result<Self, Vec<Missing>> {
+        let holds = |rank: &usize| lost.get(*rank) == Some(&true);
+        let lost_ranks = (0..self.ranks()).filter(holds).count();
+        let (replicas, flat) = (Vec::new(), Vec::new());
+        let mut map = Self { lost: lost_ranks, replicas, flat, ..self.clone() };
+        map.index(lost);
+        let missing: Vec<Missing> = (0..)
+            .zip(&map.replicas)
+            .filter_map(|(layer, replicas)| {
+                let without = (0..).zip(replicas).filter(|(_, (_, count))| *count == 0);
+                let all: Vec<u16> = without.map(|(expert, _)| expert).collect();
+                let first = all.iter().copied().take(MISSING_NAMED).collect();
+                (!all.is_empty()).then_some(Missing { layer, count: all.len() as u16, first })
+            })
+            .collect();
+        if missing.is_empty() { Ok(map) } else { Err(missing) }
+    }
+
+    fn index(&mut self, lost: &[bool]) {
         for layer in &self.holders {
             let mut of: Vec<Vec<u16>> = vec![Vec::new(); usize::from(self.experts)];
             for (slot, expert) in layer.iter().enumerate() {
-                of[usize::from(*expert)].push(slot as u16);
+                if lost.get(usize::from(self.rank_of_slot[slot])) != Some(&true) {
+                    of[usize::from(*expert)].push(slot as u16);
+                }
             }
             let mut ends = Vec::with_capacity(of.len());
             for slots in of {
@@ -204,6 +233,11 @@ impl ExpertMap {
         self.slots.div_ceil(self.slots_per_rank)
     }
 
+    /// Those of them that are there.
+    pub(crate) fn ranks_alive(&self) -> usize {
+        self.ranks() - self.lost
+    }
+
     /// The expert-parallel rank of `slot`.
     pub(crate) fn rank_index(&self, slot: usize) -> usize {
         usize::from(self.rank_of_slot[slot])
@@ -239,7 +273,7 @@ impl ExpertMap {
                 busy[rank] += time;
             }
         }
-        ranks.time(self.ranks())
+        ranks.time(self.ranks_alive())
     }
 }
 

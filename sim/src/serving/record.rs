@@ -10,6 +10,7 @@ mod timeline;
 use moecast_profiles::units::{Nanos, SimTime};
 
 use crate::error::{Error, Result};
+use crate::serving::faults::FaultRecord;
 use crate::serving::power::PowerModel;
 
 pub use statistic::{Distribution, Statistic};
@@ -43,6 +44,8 @@ pub struct RequestRecord {
     pub cached_tokens: u32,
     /// How often it lost its memory and began again.
     pub preemptions: u32,
+    /// How often its rank was lost and it went back to the router.
+    pub retries: u32,
 }
 
 impl RequestRecord {
@@ -121,6 +124,8 @@ pub trait Observer {
     fn pass(&mut self, pass: &PassRecord<'_>);
     /// `count` requests got a token `gap` after their previous one.
     fn token_gaps(&mut self, gap: Nanos, count: u32);
+    /// A fault began.
+    fn fault(&mut self, _record: &FaultRecord) {}
     /// Whether the run may end before all requests are served.
     fn enough(&self) -> bool {
         false

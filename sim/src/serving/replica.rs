@@ -7,6 +7,7 @@ use moecast_profiles::units::SimTime;
 use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 
 use super::batch::{Batch, Group, Policy};
+use super::faults::Condition;
 use super::kv::KvPool;
 use super::pass::{PassCost, PassTime, Share};
 use super::recorded::{Tokens, Told};
@@ -26,6 +27,10 @@ pub(super) struct Replica {
     pub(super) cost: PassCost,
     /// Whether an event will make it look for work.
     pub(super) woken: bool,
+    /// Faults that have begun and not ended, and what they leave of it; nothing where there are
+    /// none.
+    pub(super) faults: Vec<usize>,
+    pub(super) condition: Option<Condition>,
 }
 
 /// What a replica holds.
@@ -40,6 +45,8 @@ pub(super) struct Pass {
     pub(super) batches: Vec<Batch>,
     pub(super) start: SimTime,
     pub(super) time: PassTime,
+    /// Its end is an event of this number.
+    pub(super) number: u32,
 }
 
 impl Replica {
@@ -83,7 +90,37 @@ impl Replica {
                 tallies,
             },
             woken: false,
+            faults: Vec::new(),
+            condition: None,
         }
+    }
+
+    /// Whether it serves nobody.
+    pub(super) fn stopped(&self) -> bool {
+        self.condition.as_ref().is_some_and(|condition| condition.stopped)
+    }
+
+    /// Whether data-parallel rank `group` serves nobody.
+    pub(super) fn group_lost(&self, group: usize) -> bool {
+        let condition = self.condition.as_ref();
+        condition.is_some_and(|condition| condition.stopped || condition.groups_lost[group])
+    }
+
+    /// How many times as long its links take.
+    pub(super) fn links(&self) -> f64 {
+        self.condition.as_ref().map_or(1.0, |condition| condition.links)
+    }
+
+    /// Goes on with what faults leave of it.
+    pub(super) fn adopt(&mut self, pool: &Pool, condition: Condition) {
+        self.cost.cost = Arc::clone(&condition.cost);
+        self.cost.map = Arc::clone(&condition.map);
+        self.cost.routing.mean = Arc::clone(&condition.mean);
+        // Times that were looked up before are those of other kernels.
+        if let Some(library) = &self.cost.routing.library {
+            self.cost.tallies = library.tallies(usize::from(pool.layout.expert));
+        }
+        self.condition = Some(condition);
     }
 
     /// The batches of the next pass of `lane`, one a data-parallel rank.

@@ -36,6 +36,8 @@ pub(crate) struct Sequence<'a> {
     pub(crate) first_token: SimTime,
     pub(crate) last_token: SimTime,
     pub(crate) preemptions: u32,
+    /// How often its rank was lost.
+    pub(crate) retries: u32,
     pub(crate) lane: u16,
     /// Whether a pass that works on it is under way.
     pub(crate) in_pass: bool,

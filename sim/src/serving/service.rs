@@ -14,6 +14,7 @@ use moecast_traces::RoutingTrace;
 use moecast_traces::requests::{Load, PREFIX_BLOCK_TOKENS};
 use serde::{Deserialize, Serialize};
 
+use super::faults::Fault;
 use super::layout::Layout;
 use super::mean::{self, Mean, Population};
 use super::memory::Memory;
@@ -147,6 +148,7 @@ pub(crate) struct Pool {
     pub(crate) hop: Nanos,
     pub(crate) host_bandwidth: Bandwidth,
     pub(crate) network: (Nanos, Bandwidth),
+    pub(crate) gpus_per_node: u16,
 }
 
 /// Limits with the engine's where none replaced them.
@@ -201,6 +203,7 @@ pub struct Service {
     pub(crate) preemption: Preemption,
     pub(crate) prefix_cache: bool,
     pub(crate) seed: Seed,
+    pub(crate) faults: Vec<Fault>,
 }
 
 impl Service {
@@ -231,6 +234,7 @@ impl Service {
             prefix_cache: setting.prefix_cache
                 && PREFIX_BLOCK_TOKENS.is_multiple_of(engine.kv_block_tokens.value),
             seed: setting.seed,
+            faults: Vec::new(),
         })
     }
 
@@ -338,6 +342,7 @@ impl Pool {
             hop: device.domain_latency.value,
             host_bandwidth: device.host_bandwidth.value,
             network: (device.network_latency.value, device.network_bandwidth.value),
+            gpus_per_node: hardware.gpus_per_node(),
         })
     }
 }

@@ -3,16 +3,18 @@
 //! A pass is one event: its batch is chosen when it starts, its tokens appear when it ends. Passes
 //! of a pipeline are laid through its stages when they start, since stages are first come first
 //! served. What is due at the same instant happens in this order: requests arrive, caches arrive,
-//! passes end, replicas start.
+//! passes end, faults begin and end, replicas start.
 
 mod arrivals;
+mod breaks;
 
 use moecast_profiles::seed::Generator;
-use moecast_profiles::units::{Bytes, SimTime};
+use moecast_profiles::units::{Bytes, Nanos, SimTime};
 use moecast_traces::requests::Load;
 use rand::RngExt;
 
 use super::batch::Batch;
+use super::faults::slowed;
 use super::gaps::Gaps;
 use super::record::{Observer, PassRecord, RequestRecord};
 use super::replica::{Pass, Replica};
@@ -28,7 +30,11 @@ enum Event {
     /// The cache of a request has reached the pool that generates.
     Delivered(Key),
     /// A pass leaves the last stage.
-    PassEnds { replica: u16, lane: u16 },
+    PassEnds { replica: u16, lane: u16, number: u32 },
+    /// A fault begins.
+    Breaks(u32),
+    /// It ends.
+    Recovers(u32),
     /// A replica looks for work.
     Starts { replica: u16 },
 }
@@ -39,7 +45,9 @@ impl Event {
             Self::Arrives(_) => 0,
             Self::Delivered(_) => 1,
             Self::PassEnds { .. } => 2,
-            Self::Starts { .. } => 3,
+            Self::Recovers(_) => 3,
+            Self::Breaks(_) => 4,
+            Self::Starts { .. } => 5,
         }
     }
 }
@@ -53,6 +61,12 @@ pub struct Served {
     pub completed: u64,
     /// Requests that were still there when the run stopped.
     pub running: u64,
+    /// Of these, requests that wait for a replica that never came back.
+    pub unserved: u64,
+    /// Requests that were lost with their ranks.
+    pub lost: u64,
+    /// How often requests went back to the router because their ranks were lost.
+    pub retried: u64,
     /// Tokens whose cache was dropped to make room, which are read again.
     pub lost_tokens: u64,
     /// Tokens that requests found in the prefix cache when they began again.
@@ -83,6 +97,10 @@ struct Simulation<'a> {
     offsets: Generator,
     observer: &'a mut dyn Observer,
     served: Served,
+    /// By pool, requests that wait for any replica to come back.
+    parked: Vec<Vec<Key>>,
+    /// Passes that were launched.
+    launched: u32,
 }
 
 /// Serves all requests of `service`, or as many as `observer` wants to see. `progress` is told how
@@ -93,14 +111,20 @@ pub fn run<'a>(
     progress: &mut dyn FnMut(u64),
 ) -> Served {
     let mut simulation = Simulation::new(service, observer);
+    simulation.foresee_faults();
     simulation.send_first();
     let mut told = 0;
     while let Some((now, event)) = simulation.queue.pop() {
         simulation.served.events += 1;
+        if simulation.is_idle(&event) {
+            continue;
+        }
         match event {
             Event::Arrives(key) => simulation.arrive(now, key),
             Event::Delivered(key) => simulation.admit(now, key, simulation.starts.len() - 1),
-            Event::PassEnds { replica, lane } => simulation.end_pass(now, replica, lane),
+            Event::PassEnds { replica, lane, .. } => simulation.end_pass(now, replica, lane),
+            Event::Breaks(fault) => simulation.break_down(now, fault as usize),
+            Event::Recovers(fault) => simulation.recover(now, fault as usize),
             Event::Starts { replica } => simulation.start(now, replica),
         }
         simulation.served.end = now;
@@ -115,19 +139,21 @@ pub fn run<'a>(
     }
     let mut served = simulation.served;
     served.running = simulation.all.count() as u64;
+    served.unserved = simulation.parked.iter().map(|parked| parked.len() as u64).sum();
     for group in simulation.replicas.iter().flat_map(|replica| &replica.groups) {
         served.lost_tokens += group.lost_tokens;
         served.found_tokens += group.found_tokens;
     }
     assert_eq!(
         served.sent,
-        served.completed + served.running,
-        "requests sent against completed and running"
+        served.completed + served.lost + served.running,
+        "requests sent against completed, lost and running"
     );
     assert!(
-        served.stopped_early || served.running == 0,
-        "{} requests wait for ever",
-        served.running
+        served.stopped_early || served.running == served.unserved,
+        "{} requests wait for ever, {} of them for a replica that was lost",
+        served.running,
+        served.unserved
     );
     let blocks: u64 =
         simulation.replicas.iter().map(|replica| replica.levels().kv_blocks_used).sum();
@@ -162,6 +188,9 @@ impl<'a> Simulation<'a> {
                 sent: 0,
                 completed: 0,
                 running: 0,
+                unserved: 0,
+                lost: 0,
+                retried: 0,
                 lost_tokens: 0,
                 found_tokens: 0,
                 passes: 0,
@@ -169,6 +198,8 @@ impl<'a> Simulation<'a> {
                 end: SimTime(0),
                 stopped_early: false,
             },
+            parked: vec![Vec::new(); service.pools.len()],
+            launched: 0,
         }
     }
 
@@ -180,7 +211,7 @@ impl<'a> Simulation<'a> {
     /// Makes a replica look for work once everything else of this instant has happened.
     fn wake(&mut self, now: SimTime, index: usize) {
         let replica = &mut self.replicas[index];
-        if !replica.woken && replica.lanes.iter().any(Option::is_none) {
+        if !replica.woken && !replica.stopped() && replica.lanes.iter().any(Option::is_none) {
             replica.woken = true;
             let time = now.max(replica.stage_free[0]);
             self.push(time, Event::Starts { replica: index as u16 });
@@ -212,6 +243,12 @@ impl<'a> Simulation<'a> {
         let pool = &self.service.pools[replica.pool];
         let shares = replica.shares(&batches, &self.all);
         let mut time = replica.cost.time(&shares);
+        if let Some(condition) = &replica.condition {
+            // What is gone computes nothing.
+            let lost = time.busy.iter_mut().zip(&condition.ranks_lost).filter(|(_, lost)| **lost);
+            lost.for_each(|(busy, _)| *busy = Nanos(0));
+        }
+        let hop = slowed(pool.hop, replica.links());
         let swapped = batches.iter().map(|batch| batch.swapped_tokens).max().unwrap_or(0);
         if swapped > 0 {
             let bytes = Bytes(pool.memory.kv_bytes_per_token.0 * swapped);
@@ -222,7 +259,7 @@ impl<'a> Simulation<'a> {
         for (stage, free) in replica.stage_free.iter_mut().enumerate() {
             end = end.max(*free) + time.stage;
             if stage + 1 < stages {
-                end = end + pool.hop;
+                end = end + hop;
             }
             *free = end;
         }
@@ -231,9 +268,11 @@ impl<'a> Simulation<'a> {
                 self.all.get_mut(work.key).started.get_or_insert(now);
             }
         }
-        replica.lanes[lane] = Some(Pass { batches, start: now, time });
+        let number = self.launched;
+        self.launched = number.wrapping_add(1);
+        replica.lanes[lane] = Some(Pass { batches, start: now, time, number });
         self.served.passes += 1;
-        self.push(end, Event::PassEnds { replica: index, lane: lane as u16 });
+        self.push(end, Event::PassEnds { replica: index, lane: lane as u16, number });
         self.wake(now, usize::from(index));
     }
 
@@ -308,7 +347,8 @@ impl<'a> Simulation<'a> {
             sequence.stored = sequence.kv_tokens;
             let bytes = Bytes(pool.memory.kv_bytes_per_token.0 * u64::from(sequence.stored));
             let (latency, bandwidth) = pool.network;
-            let arrival = now + latency + bandwidth.time_for(bytes);
+            let links = replica.links();
+            let arrival = now + slowed(latency + bandwidth.time_for(bytes), links);
             self.push(arrival, Event::Delivered(key));
             return;
         }
@@ -326,6 +366,7 @@ impl<'a> Simulation<'a> {
             output_tokens: sequence.output,
             cached_tokens: sequence.cached_tokens,
             preemptions: sequence.preemptions,
+            retries: sequence.retries,
         });
         if matches!(self.service.load, Load::Closed(_)) {
             self.send(now);

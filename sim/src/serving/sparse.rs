@@ -70,7 +70,7 @@ impl Sparse {
         for expert in self.touched.drain(..) {
             counts[usize::from(expert)] = 0;
         }
-        ranks.time(self.ranks.len())
+        ranks.time(map.ranks_alive())
     }
 
     /// The time of one rank: kept, or asked for.

@@ -4,6 +4,7 @@
 //! combinations come up (Groce et al., "Swarm testing", ISSTA 2012; TigerBeetle's VOPR is built
 //! so). A broken law, or an assertion that fails, is answered with its seed, which repeats it.
 
+mod breaks;
 mod dice;
 pub(super) mod facts;
 mod laws;
@@ -92,7 +93,7 @@ mod tests {
     fn a_thousand_services_keep_every_law() {
         let seen = swarm(0, 1_000, &mut |_| ()).unwrap_or_else(|broken| panic!("{broken}"));
         assert_eq!(seen.scenarios, 1_000);
-        assert_eq!(laws().count(), 19);
+        assert_eq!(laws().count(), 20);
         for (name, count) in &seen.features {
             assert!(*count >= 10, "{name}: on in {count} of {} scenarios", seen.scenarios);
         }

@@ -1,6 +1,7 @@
 //! Services that are solved by hand, and those that queueing theory solves.
 
 mod by_hand;
+mod faults;
 mod machines;
 mod queues;
 
@@ -18,6 +19,7 @@ use moecast_profiles::seed::Seed;
 use moecast_profiles::units::{Bandwidth, Nanos};
 use moecast_traces::requests::{Arrival, Load, RequestHeader, RequestTrace, RequestTraceBuilder};
 
+use super::faults::FaultFile;
 use super::layout::Layout;
 use super::record::RequestRecord;
 use super::router;
@@ -26,6 +28,7 @@ use super::service::{
 };
 use super::simulate::{Served, run};
 use super::swarm::facts::Facts;
+use crate::placement::Placement;
 
 /// One layer of attention takes a time a pass, a prompt token and a generated one; all else is
 /// free.
@@ -94,6 +97,10 @@ struct Case {
     preemption: Preemption,
     /// Whether answers have a pool of their own.
     apart: bool,
+    /// Replicas of every pool.
+    replicas: u16,
+    placement: Option<Placement>,
+    faults: Vec<FaultFile>,
 }
 
 impl Case {
@@ -108,6 +115,9 @@ impl Case {
             speculation: Speculation::default(),
             preemption: Preemption::Recompute,
             apart: false,
+            replicas: 1,
+            placement: None,
+            faults: Vec::new(),
         }
     }
 
@@ -145,6 +155,7 @@ impl Case {
             prefix_cache: true,
             seed: Seed(0),
         })
+        .and_then(|service| service.with_faults(&self.faults))
         .unwrap()
     }
 
@@ -153,7 +164,7 @@ impl Case {
         let free = || -> Arc<dyn ExchangeModel> { Arc::new(Free) };
         PoolSetting {
             role,
-            replicas: 1,
+            replicas: self.replicas,
             layout,
             hardware: Hardware::new(device(), 1, layout.data).unwrap(),
             kernels: Kernels {
@@ -163,7 +174,7 @@ impl Case {
                 model,
             },
             exchange: layout.exchanges().then(|| [free(), free()]),
-            placement: None,
+            placement: self.placement.clone(),
             routing: RoutingSource::Even,
             limits: self.limits,
         }

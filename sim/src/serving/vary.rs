@@ -37,11 +37,20 @@ impl Service {
     /// The same service with so many replicas in every pool.
     ///
     /// # Errors
-    /// [`Error::Scenario`] when there is not one number for every pool, all above 0.
+    /// [`Error::Scenario`] when there is not one number for every pool, all above 0, or a replica
+    /// that a fault names is gone.
     pub fn with_replicas(&self, replicas: &[u16]) -> Result<Self> {
         if replicas.len() != self.pools.len() || replicas.contains(&0) {
             let expected = format!("{} numbers above 0, one for every pool", self.pools.len());
             return Err(Error::scenario("replicas", format!("{replicas:?}"), expected));
+        }
+        for (number, fault) in self.faults.iter().enumerate() {
+            let count = replicas[fault.pool];
+            if fault.replica >= count {
+                let expected = format!("below the {count} replicas of the pool");
+                let place = format!("faults[{number}].replica");
+                return Err(Error::scenario(place, fault.replica.to_string(), expected));
+            }
         }
         let mut service = self.clone();
         service.pools.iter_mut().zip(replicas).for_each(|(pool, &count)| pool.replicas = count);

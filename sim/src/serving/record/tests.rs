@@ -33,6 +33,7 @@ fn request(id: u64, times_ms: [u64; 4], output_tokens: u32) -> RequestRecord {
         output_tokens,
         cached_tokens: 10,
         preemptions: 1,
+        retries: 0,
     }
 }
 

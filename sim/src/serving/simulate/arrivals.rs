@@ -66,6 +66,7 @@ impl<'a> Simulation<'a> {
             first_token: SimTime(0),
             last_token: SimTime(0),
             preemptions: 0,
+            retries: 0,
             lane: 0,
             in_pass: false,
         });
@@ -97,6 +98,9 @@ impl<'a> Simulation<'a> {
     /// Gives a request to a replica of `pool`.
     pub(super) fn admit(&mut self, now: SimTime, key: Key, pool: usize) {
         let (start, count) = (self.starts[pool], usize::from(self.service.pools[pool].replicas));
+        if self.service.faults.iter().any(|fault| fault.pool == pool) {
+            return self.admit_to_survivors(now, key, pool, start..start + count);
+        }
         let (input, prefix) = (self.all.get(key).input, self.all.get(key).prefix);
         let picked = if count == 1 {
             0

@@ -2,6 +2,7 @@
 
 use moecast_profiles::units::{Nanos, SimTime};
 
+use crate::serving::faults::FaultRecord;
 use crate::serving::record::{Observer, PassRecord, RequestRecord};
 
 /// A pass, with a copy of what it borrowed.
@@ -28,6 +29,7 @@ pub(in crate::serving) struct Facts {
     pub(in crate::serving) requests: Vec<RequestRecord>,
     pub(in crate::serving) passes: Vec<Pass>,
     pub(in crate::serving) gaps: Vec<(Nanos, u32)>,
+    pub(in crate::serving) faults: Vec<FaultRecord>,
 }
 
 /// A tiny service that takes more passes than this goes in circles.
@@ -54,6 +56,10 @@ impl Observer for Facts {
             busy: pass.rank_busy.to_vec(),
             work: pass.parts.decode + pass.parts.prefill + pass.parts.host,
         });
+    }
+
+    fn fault(&mut self, record: &FaultRecord) {
+        self.faults.push(record.clone());
     }
 
     fn token_gaps(&mut self, gap: Nanos, count: u32) {

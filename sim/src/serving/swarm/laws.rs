@@ -31,7 +31,8 @@ pub(super) struct Law {
 
 /// Laws of one run; those of several runs are in [`super::runs`].
 pub(super) const ALL: &[Law] = &[
-    Law { name: "every request sent is completed, once", holds: completed_once },
+    Law { name: "every request sent is completed, lost or unserved, once", holds: completed_once },
+    Law { name: "faults account for every request that was lost or sent back", holds: faults },
     Law { name: "every request is the one that was asked for", holds: as_asked },
     Law { name: "a request is sent, begun, answered and finished, in this order", holds: ordered },
     Law { name: "time never runs back", holds: never_back },
@@ -58,10 +59,21 @@ fn sum(numbers: impl Iterator<Item = u64>) -> u64 {
     numbers.sum()
 }
 
+/// Whether every request was answered: what was told of passes is then all of requests.
+fn all_answered(of: &Outcome) -> bool {
+    of.served.lost == 0 && of.served.unserved == 0
+}
+
 fn completed_once(of: &Outcome) -> Verdict {
     let (served, count) = (of.served, of.service.requests());
-    let all = [served.sent, served.completed, of.facts.requests.len() as u64];
-    ensure(all == [count; 3] && served.running == 0 && !served.stopped_early, || {
+    let told = of.facts.requests.len() as u64;
+    let ends = [served.sent, served.completed + served.lost + served.unserved];
+    // A client whose request is never served asks for no other.
+    let open = matches!(of.service.load, Load::Open(_)) || served.unserved == 0;
+    let sent = ends == [count; 2] || (!open && ends[0] == ends[1] && ends[0] < count);
+    let whole = told == served.completed && served.running == served.unserved;
+    let broken = !of.service.faults.is_empty() || all_answered(of);
+    ensure(sent && whole && broken && !served.stopped_early, || {
         format!("{count} requests asked for, and {served:?}")
     })?;
     let mut seen = vec![false; count as usize];
@@ -70,6 +82,24 @@ fn completed_once(of: &Outcome) -> Verdict {
         ensure(!before, || format!("request {} finished twice", record.id))?;
     }
     ensure(served.passes == of.facts.passes.len() as u64, || "passes were not told".to_owned())
+}
+
+fn faults(of: &Outcome) -> Verdict {
+    let records = || of.facts.faults.iter();
+    let told = [sum(records().map(|one| one.retried)), sum(records().map(|one| one.lost))];
+    let served = [of.served.retried, of.served.lost];
+    ensure(told == served, || format!("{told:?} told, {served:?} counted"))?;
+    let retries = sum(of.facts.requests.iter().map(|record| u64::from(record.retries)));
+    let unanswered = !all_answered(of);
+    ensure(retries == of.served.retried || (unanswered && retries < of.served.retried), || {
+        format!("{retries} retries of requests, {} counted", of.served.retried)
+    })?;
+    for record in records() {
+        let fault = &of.service.faults[record.fault];
+        let begun = record.at == fault.at && record.at <= of.served.end.max(fault.at);
+        ensure(begun, || format!("{record:?} of {fault:?}"))?;
+    }
+    Ok(())
 }
 
 fn as_asked(of: &Outcome) -> Verdict {
@@ -120,6 +150,9 @@ fn never_back(of: &Outcome) -> Verdict {
 }
 
 fn gaps(of: &Outcome) -> Verdict {
+    if !all_answered(of) {
+        return Ok(());
+    }
     let gaps = &of.facts.gaps;
     let counted = sum(gaps.iter().map(|(_, count)| u64::from(*count)));
     let times = sum(gaps.iter().map(|(gap, count)| gap.0 * u64::from(*count)));
@@ -132,6 +165,9 @@ fn gaps(of: &Outcome) -> Verdict {
 }
 
 fn tokens(of: &Outcome) -> Verdict {
+    if !all_answered(of) {
+        return Ok(());
+    }
     let records = || of.facts.requests.iter();
     let read = sum(of.facts.passes.iter().map(|pass| pass.prefill_tokens));
     let made = sum(of.facts.passes.iter().map(|pass| pass.decode_tokens));
@@ -148,6 +184,7 @@ fn tokens(of: &Outcome) -> Verdict {
     })?;
     let preempted = records().any(|record| record.preemptions > 0);
     let dropped = preempted && of.service.preemption == Preemption::Recompute;
+    let dropped = dropped || of.served.retried > 0;
     ensure(dropped || (read, made) == (unread, to_make), || {
         format!("{read} read, {made} made; expected {unread} and {to_make}")
     })
@@ -272,7 +309,10 @@ fn turns(of: &Outcome) -> Verdict {
     let counts: Vec<usize> = (0..last.replicas).map(served).collect();
     let (most, least) = (counts.iter().max().copied(), counts.iter().min().copied());
     let even = most.unwrap_or(0) - least.unwrap_or(0) <= 1;
-    ensure(of.service.router.name != "round-robin" || even, || format!("{counts:?} requests"))
+    let whole = of.service.faults.is_empty();
+    ensure(of.service.router.name != "round-robin" || even || !whole, || {
+        format!("{counts:?} requests")
+    })
 }
 
 fn clients(of: &Outcome) -> Verdict {
@@ -322,7 +362,7 @@ fn summed(of: &Outcome) -> Verdict {
     // and passes of both pools that a request goes through can overlap.
     let there = summary.running_mean + summary.waiting_mean;
     let replicas = f64::from(of.service.replicas());
-    let most = (records().count() * of.service.pools.len()) as f64;
+    let most = (of.served.sent * of.service.pools.len() as u64) as f64;
     ensure(there <= most * near && summary.running_max <= most, || {
         format!("{there} requests in the system, of {most}")
     })?;

@@ -140,6 +140,13 @@ pub(super) fn placement(dice: &mut Dice, model: &ModelShape, ranks: u16) -> Plac
     Placement::new(model.experts, ranks, layers).expect("every expert has a slot")
 }
 
+/// Every expert on every rank.
+pub(super) fn everywhere(model: &ModelShape, ranks: u16) -> Placement {
+    let layer = (0..ranks).flat_map(|_| (0..model.experts).map(ExpertId)).collect::<Vec<_>>();
+    let layers = model.moe_layers.iter().map(|_| layer.clone()).collect();
+    Placement::new(model.experts, ranks, layers).expect("every expert has a slot")
+}
+
 /// A short recording: of tokens, or of counts only.
 pub(super) fn recording(dice: &mut Dice, model: &ModelShape, counted: bool) -> Arc<RoutingTrace> {
     let (experts, top_k) = (model.experts, model.top_k);

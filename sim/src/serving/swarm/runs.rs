@@ -6,6 +6,7 @@ use super::facts::Facts;
 use super::laws::{self, Outcome, Verdict};
 use super::machine;
 use super::scenario::{Features, Scenario};
+use crate::serving::faults::FaultRecord;
 use crate::serving::power::PowerModel;
 use crate::serving::record::{Recorder, RecorderSettings, RequestRecord, ServingSummary, Slo};
 use crate::serving::service::{RoutingSource, Service};
@@ -88,8 +89,9 @@ fn scales(scenario: &Scenario) -> bool {
         RoutingSource::Recorded(trace) => trace.tokens().is_some(),
         _ => false,
     };
+    let whole = scenario.faults.is_empty();
     let alone = scenario.pools.iter().all(|pool| !pool.layout.exchanges());
-    tokens && alone && scenario.speculation.draft_tokens == 0 && scenario.whole_factors()
+    tokens && alone && whole && scenario.speculation.draft_tokens == 0 && scenario.whole_factors()
 }
 
 fn twice(slower: &Service, facts: &Facts, served: Served) -> Verdict {
@@ -119,6 +121,12 @@ fn notice(features: &mut Features, facts: &Facts, service: &Service) {
     let any = |happened: &dyn Fn(&RequestRecord) -> bool| facts.requests.iter().any(happened);
     features.mark(any(&|record| record.preemptions > 0), "preemption happened");
     features.mark(any(&|record| record.cached_tokens > 0), "prefix was found");
+    features.mark(any(&|record| record.retries > 0), "requests were sent back");
+    let broke = |happened: &dyn Fn(&FaultRecord) -> bool| facts.faults.iter().any(happened);
+    features.mark(broke(&|record| record.lost > 0), "requests were lost");
+    features.mark(broke(&|record| record.stops), "a replica stopped");
+    let survived = |record: &FaultRecord| record.passes > 0 && !record.stops;
+    features.mark(broke(&survived), "a replica lost a rank and went on");
     features.mark(facts.passes.iter().any(|pass| pass.waiting > 0), "requests waited");
     let mixed = |pass: &super::facts::Pass| pass.prefill_tokens > 0 && pass.decode_tokens > 0;
     features.mark(facts.passes.iter().any(mixed), "prompts beside answers");

@@ -15,10 +15,12 @@ use moecast_traces::requests::generators::{self, Lengths};
 use moecast_traces::requests::{Arrival, Load, PREFIX_BLOCK_TOKENS, RequestTraceBuilder};
 use moecast_traces::requests::{RequestHeader, RequestTrace};
 
+use super::breaks;
 use super::dice::Dice;
 use super::machine;
 use super::scaled::Slowed;
 use crate::Placement;
+use crate::serving::faults::FaultFile;
 use crate::serving::layout::Layout;
 use crate::serving::memory::Memory;
 use crate::serving::router;
@@ -89,6 +91,7 @@ pub(super) struct Scenario {
     host_time: u64,
     pub(super) offset: u64,
     seed: u64,
+    pub(super) faults: Vec<FaultFile>,
 }
 
 impl Scenario {
@@ -122,8 +125,19 @@ impl Scenario {
             staggered,
             speculation,
             seed,
+            faults: Vec::new(),
         };
         scenario.draw_pools(dice);
+        // Drawn last: all else is as it was without faults.
+        if scenario.features.on(dice, "faults") {
+            let pools = &scenario.pools;
+            scenario.faults = (0..dice.within(1..=3)).map(|_| breaks::draw(dice, pools)).collect();
+            // Chance alone hardly ever leaves every expert a slot elsewhere.
+            let model = &scenario.model;
+            for pool in scenario.pools.iter_mut().filter(|pool| pool.layout.data > 1) {
+                pool.placement = Some(machine::everywhere(model, pool.layout.expert));
+            }
+        }
         scenario
     }
 
@@ -184,7 +198,8 @@ impl Scenario {
             prefix_cache: self.prefix_cache,
             seed: Seed(self.seed),
         };
-        Service::new(setting).map_err(|error| error.to_string())
+        let service = Service::new(setting).and_then(|whole| whole.with_faults(&self.faults));
+        service.map_err(|error| error.to_string())
     }
 
     /// Whether factors leave whole nanoseconds whole.

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Global;
 use crate::cli::rebalance::{HowArgument, Rebalance};
+use crate::exchanges::Exchanges;
 use crate::facts;
 use crate::files;
 use crate::output::{Measure, Output, Table, show_micros};
@@ -88,11 +89,15 @@ fn task(arguments: &Rebalance, global: &Global) -> Result<Task> {
     let engine = engine::find(&arguments.engine)?;
     let (cost, profile) = (arguments.cost.as_deref(), arguments.profile.as_deref());
     let costs = facts::costs(cost, profile, &model, &hardware, &arguments.engine)?;
+    let read = costs.read.as_deref();
+    let exchanges =
+        Exchanges::new(arguments.exchange.as_deref(), &model, &engine, &hardware, read)?;
     let seed = Seed(global.seed);
     let (placement, shape) = initial(arguments, &model, &hardware, seed)?;
     let steps = source.trace.steps().len();
     let defaults = defaults::of(&arguments.engine);
     let mut remarks = vec![format!("kernel costs: {}", costs.kernels.about)];
+    remarks.extend(exchanges.remarks());
     let window = arguments.window.unwrap_or(defaults.window);
     let intervals = match arguments.interval.as_slice() {
         [] => vec![defaults.interval],
@@ -126,6 +131,7 @@ fn task(arguments: &Rebalance, global: &Global) -> Result<Task> {
         hardware,
         engine,
         cost: costs.kernels,
+        exchange: exchanges.models.clone(),
         context_assumed: arguments.context,
         seed,
     };

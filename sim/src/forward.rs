@@ -215,7 +215,7 @@ impl Forward {
         let (total, events) = match mode {
             Mode::Step => (program.steps().total, None),
             Mode::Event => {
-                let events = events::run(&program, 0);
+                let events = events::run(&program, self.hardware.fabric().links().len());
                 (events.schedule.total, Some(events))
             }
         };

@@ -25,6 +25,9 @@ pub(crate) struct Rebalance {
     /// Profile of measured kernels: a shipped one, or a path [default: of the GPU and engine].
     #[arg(long)]
     pub(crate) profile: Option<String>,
+    /// How tokens reach their experts; `moecast list exchanges` [default: as the engine does].
+    #[arg(long)]
+    pub(crate) exchange: Option<String>,
     /// How expert weights are stored: bf16, fp8, mxfp4 or int4 [default: the model's].
     #[arg(long)]
     pub(crate) expert_type: Option<String>,

@@ -120,8 +120,7 @@ impl<'a> Part<'a> {
         let all = u64::from(self.tokens()) * u64::from(of.layout.data);
         let drawn = all.min(DRAWN_MAX);
         let ranks = of.hardware.ranks();
-        let mut copies =
-            of.exchange.as_ref().map(|_| Copies::new(ranks, of.hardware.gpus_per_node()));
+        let mut copies = of.exchange.as_ref().map(|_| Copies::on(&of.hardware));
         let mut rows = vec![0_u32; of.map.slots()];
         let mut chooser = Chooser::new(&of.population, of.map.experts());
         let mut picks = Vec::new();
@@ -187,13 +186,26 @@ impl<'a> Part<'a> {
         let traffic = copies.traffic().scaled(scale);
         let time = model.time(way, &traffic).0 as f64;
         let start = (model.start(way).0 as f64).min(time);
+        let (fabric, mut loads) = (self.of.hardware.fabric(), Vec::new());
         let ports = match model.rule() {
-            Rule::PerPick | Rule::Gathered => traffic.per_pick,
-            Rule::PerRank => traffic.per_rank,
-            Rule::PerNode => traffic.per_node,
+            Rule::PerPick => {
+                copies.loads_per_pick(fabric, way, &mut loads);
+                traffic.per_pick
+            }
+            // A gathered exchange loads the ports of all ranks, whatever was chosen.
+            Rule::PerRank | Rule::Gathered => {
+                copies.loads_per_rank(fabric, way, &mut loads);
+                traffic.per_rank
+            }
+            Rule::PerNode => {
+                copies.loads_per_node(fabric, way, &mut loads);
+                traffic.per_node
+            }
         };
+        if time == 0.0 {
+            loads.clear();
+        }
         let crosses = [ports.domain.total > 0, ports.network.total > 0];
-        let loads = Vec::new();
         Transfer { start, busy: time - start, loads, crosses }
     }
 }

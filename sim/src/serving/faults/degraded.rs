@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moecast_profiles::cost::exchange::{ExchangeModel, Traffic, Way};
+use moecast_profiles::cost::exchange::{ExchangeModel, Rule, Traffic, Way};
 use moecast_profiles::cost::{AttentionBatch, CostModel, Known};
 use moecast_profiles::units::Nanos;
 
@@ -55,8 +55,20 @@ impl ExchangeModel for SlowExchange {
     fn time(&self, way: Way, traffic: &Traffic) -> Nanos {
         slowed(self.inner.time(way, traffic), self.links)
     }
-    fn gathers(&self) -> bool {
-        self.inner.gathers()
+    fn start(&self, way: Way) -> Nanos {
+        slowed(self.inner.start(way), self.links)
+    }
+    fn rule(&self) -> Rule {
+        self.inner.rule()
+    }
+    fn sends(&self, way: Way) -> f64 {
+        self.inner.sends(way)
+    }
+    fn stays(&self) -> bool {
+        self.inner.stays()
+    }
+    fn multiprocessors(&self) -> u16 {
+        self.inner.multiprocessors()
     }
     fn known(&self) -> Vec<Known> {
         self.inner.known()

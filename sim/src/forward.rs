@@ -6,6 +6,7 @@
 //! come and go, are [`crate::serving`]'s.
 
 pub mod estimate;
+pub mod scope;
 mod work;
 
 use std::sync::Arc;
@@ -18,8 +19,10 @@ use moecast_profiles::model::ModelShape;
 use moecast_profiles::seed::Seed;
 use moecast_profiles::units::Nanos;
 
+use self::scope::{Collective, Parts, Scope};
 use crate::error::{Error, Result};
-use crate::lanes::compose::{self, Overlap};
+use crate::lanes::Transfer;
+use crate::lanes::compose::{self, FeedForward, Overlap};
 use crate::lanes::events::{self, Events};
 use crate::lanes::{Kind, Program};
 use crate::placement::Placement;
@@ -75,6 +78,10 @@ pub struct Setting {
     pub batch: Repeated,
     /// What may run beside what.
     pub overlap: Overlap,
+    /// What of the pass is run, and what beside it.
+    pub scope: Scope,
+    /// What gathers weights and sums gradients, where the scope has any.
+    pub collective: Option<Arc<dyn ExchangeModel>>,
     /// Seed of the draws.
     pub seed: Seed,
 }
@@ -91,6 +98,8 @@ pub struct Forward {
     factors: Factors,
     batch: Repeated,
     overlap: Overlap,
+    scope: Scope,
+    collective: Option<Collective>,
     seed: Seed,
 }
 
@@ -116,6 +125,7 @@ impl Forward {
         let Setting { model, hardware, layout, overlap, batch, exchange, .. } = setting;
         layout.check(&model)?;
         overlap.check()?;
+        setting.scope.check()?;
         if layout.pipeline > 1 {
             let found = format!("pipeline = {}", layout.pipeline);
             return Err(Error::scenario("layout", found, "1: a pass of one stage"));
@@ -155,7 +165,14 @@ impl Forward {
                 Population::of(trace)
             }
         };
-        let Setting { kernels, factors, seed, .. } = setting;
+        let Setting { kernels, factors, seed, scope, collective, .. } = setting;
+        let collective = collective
+            .filter(|_| scope.gathers())
+            .map(|gather| Collective::new(gather, &model, &hardware));
+        if scope.gathers() && collective.is_none() {
+            let expected = "what gathers weights and sums gradients";
+            return Err(Error::scenario("collective", "none", expected));
+        }
         Ok(Self {
             model,
             hardware,
@@ -167,6 +184,8 @@ impl Forward {
             factors,
             batch,
             overlap,
+            scope,
+            collective,
             seed,
         })
     }
@@ -205,7 +224,35 @@ impl Forward {
         let imbalance = drawn.iter().map(|drawn| drawn.imbalance).sum::<f64>() / batches as f64;
         let drawn: Vec<_> = drawn.into_iter().map(|drawn| (drawn.layers, drawn.head)).collect();
         let ranks = self.layout.ranks() as usize;
-        (compose::program(ranks, &drawn, &self.overlap), imbalance)
+        let forward = compose::program(ranks, &drawn, &self.overlap);
+        if !self.scope.backward {
+            return (forward, imbalance);
+        }
+        let layers = drawn.first().map_or(&[][..], |(layers, _)| layers);
+        let sums = self.gradients(layers);
+        (compose::backward(&forward, &sums, self.scope.gradients), imbalance)
+    }
+
+    /// Sums of the gradients of what all ranks hold alike, of every layer that is run; of what
+    /// tensor parallelism divides, the rings of all parts share the network cards.
+    fn gradients(&self, layers: &[compose::Layer]) -> Vec<Arc<Transfer>> {
+        let Some(collective) = &self.collective else { return Vec::new() };
+        if self.scope.gradients == compose::Gradients::None {
+            return Vec::new();
+        }
+        let model = &self.model;
+        let hidden = u64::from(model.hidden);
+        let of = |layer: &compose::Layer| {
+            let attention = layer.attention.as_ref().map_or(0, |_| model.attention_params());
+            let width = match layer.feed_forward {
+                FeedForward::Dense(_) => 3 * model.dense_inter,
+                FeedForward::Experts(_) if self.scope.parts == Parts::Moe => 0,
+                FeedForward::Experts(_) => 3 * model.shared_inter + u32::from(model.experts),
+            };
+            let values = attention + hidden * u64::from(width);
+            collective.sum(model.dense_type.bytes_of(values).0 as f64)
+        };
+        layers.iter().map(of).collect()
     }
 
     /// Draws and runs pass number `number`.

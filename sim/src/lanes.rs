@@ -7,6 +7,7 @@
 //! share links. They agree where nothing contends. What overlaps with what is the program's
 //! business ([`compose`]), not theirs.
 
+pub mod backward;
 pub mod compose;
 pub mod events;
 #[cfg(test)]
@@ -61,11 +62,15 @@ pub enum Kind {
     Dense,
     /// Output head.
     Head,
+    /// Weights of experts on their way to slots that are filled anew.
+    Weights,
+    /// Sums of gradients of what all ranks hold alike.
+    Gradients,
 }
 
 impl Kind {
     /// All kinds, in the order of a layer.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Attention,
         Self::Gate,
         Self::Dispatch,
@@ -74,6 +79,8 @@ impl Kind {
         Self::Combine,
         Self::Dense,
         Self::Head,
+        Self::Weights,
+        Self::Gradients,
     ];
 
     /// Its name in reports.
@@ -88,6 +95,8 @@ impl Kind {
             Self::Combine => "combine",
             Self::Dense => "dense",
             Self::Head => "head",
+            Self::Weights => "weights",
+            Self::Gradients => "gradients",
         }
     }
 }

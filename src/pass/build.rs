@@ -7,14 +7,17 @@ use anyhow::{Context, Result};
 use moecast_planner::algorithms;
 use moecast_planner::problem::{Problem, Shape};
 use moecast_profiles::calibration::Factors;
+use moecast_profiles::cost::exchange;
 use moecast_profiles::engine::Phase;
+use moecast_profiles::hardware::Hardware;
+use moecast_profiles::model::{DataType, ModelShape};
 use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 use moecast_sim::forward::{Forward, Repeated, Setting};
 use moecast_sim::serving::service::RoutingSource;
-use moecast_traces::RoutingTrace;
+use moecast_traces::{Header, RoutingTrace, TraceBuilder};
 
-use super::file::{BatchFile, PassFile};
+use super::file::{BatchFile, ModelFile, PassFile};
 use crate::deployment::{Deployment, Names};
 use crate::facts;
 
@@ -29,11 +32,8 @@ pub(crate) struct Built {
 
 /// `folder` is where paths start.
 pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built> {
-    let model = match file.model.ends_with(".json") {
-        true => facts::model(&folder.join(&file.model).display().to_string())?,
-        false => facts::model(&file.model)?,
-    };
-    let deployment = Deployment::new(Names {
+    let model = model(&file.model, folder)?;
+    let mut deployment = Deployment::new(Names {
         model,
         gpu: &file.gpu,
         gpus_per_node: file.gpus_per_node,
@@ -44,11 +44,28 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
         profile: None,
         phase: Some(if file.batch.prompts > 0 { Phase::Prefill } else { Phase::Decode }),
     })?;
+    if let Some(network) = file.network {
+        let Deployment { hardware, .. } = &mut deployment;
+        let mut device = hardware.device().clone();
+        device.network_bandwidth.value = network;
+        *hardware = Hardware::new(device, hardware.nodes(), hardware.gpus_per_node())?;
+    }
     let BatchFile { requests, context, prompts, prompt_tokens } = file.batch;
-    let exchange = deployment.exchange(file.exchange.as_deref(), prompts > 0)?;
+    let carrier = deployment.exchange(file.exchange.as_deref(), prompts > 0)?;
     let trace = routing(file, folder, &deployment, seed)?;
     let placement = place(file, &deployment, trace.as_deref(), seed)?;
     let overlap = file.overlap.resolve()?;
+    let collective = file.scope.gathers().then(|| {
+        let Deployment { model, hardware, .. } = &deployment;
+        (exchange::find(COLLECTIVE)?.build)(&exchange::Setting {
+            hardware,
+            model,
+            dispatch_type: DataType::Bf16,
+            combine_type: DataType::Bf16,
+            profile: None,
+        })
+        .context("scope")
+    });
     let (gpus, gpus_per_node) = (deployment.layout.gpus(), deployment.hardware.gpus_per_node());
     let about = format!(
         "{} on {} under {}, {}, {} slots by {}, {} routing, overlap: {overlap}",
@@ -66,14 +83,32 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
         layout: deployment.layout,
         kernels: deployment.costs.kernels,
         model: deployment.model,
-        exchange,
+        exchange: carrier,
         placement: Some(placement),
         routing: trace.map_or(RoutingSource::Even, RoutingSource::Mean),
         batch: Repeated { requests, context, prompts, prompt_tokens },
         overlap,
+        scope: file.scope,
+        collective: collective.transpose()?,
         seed,
     })?;
     Ok(Built { forward, gpus, gpus_per_node, about })
+}
+
+/// What gathers weights and sums gradients.
+const COLLECTIVE: &str = "all-gather-reduce-scatter";
+
+fn model(file: &ModelFile, folder: &Path) -> Result<ModelShape> {
+    match file {
+        ModelFile::Named(name) if name.ends_with(".json") => {
+            facts::model(&folder.join(name).display().to_string())
+        }
+        ModelFile::Named(name) => facts::model(name),
+        ModelFile::Shape(shape) => {
+            shape.validate()?;
+            Ok(ModelShape::clone(shape))
+        }
+    }
 }
 
 fn routing(
@@ -94,9 +129,41 @@ fn routing(
             })?;
             Ok(Some(like))
         }
+        other if other.starts_with("zipf ") => Ok(Some(Arc::new(zipf(other, &deployment.model)?))),
         path => Ok(Some(Arc::new(facts::trace(&folder.join(path))?.trace))),
     }
 }
+
+/// Counts of `text`, `zipf S`: popular experts are other ones in every layer.
+fn zipf(text: &str, model: &ModelShape) -> Result<RoutingTrace> {
+    let exponent: Option<f64> = text.split_once(' ').and_then(|(_, number)| number.parse().ok());
+    let exponent = exponent.filter(|exponent| (0.0..=4.0).contains(exponent));
+    let exponent = exponent
+        .with_context(|| format!("routing: {text}; expected zipf and an exponent of 0 to 4"))?;
+    // Popular experts stand apart: the step shares no factor with the number of experts.
+    let experts = u64::from(model.experts);
+    let step = (experts * 5 / 8..).find(|step| common(*step, experts) == 1).expect("primes do");
+    let mut counts = Vec::new();
+    for layer in 0..model.moe_layers.len() as u64 {
+        counts.extend((0..experts).map(|expert| {
+            let rank = (expert + layer) * step % experts + 1;
+            (f64::from(ZIPF_MOST) / (rank as f64).powf(exponent)) as u32
+        }));
+    }
+    let layers = model.moe_layers.clone();
+    let header = Header::new("zipf", &model.name, model.experts, model.top_k, layers);
+    let mut builder = TraceBuilder::new(header);
+    builder.push_counts(&counts);
+    Ok(builder.finish(text)?)
+}
+
+/// Greatest common divisor.
+fn common(left: u64, right: u64) -> u64 {
+    if right == 0 { left } else { common(right, left % right) }
+}
+
+/// Tokens of the most popular expert, in whose proportion all are chosen.
+const ZIPF_MOST: u32 = 1_000_000;
 
 /// The algorithm's placement over the loads of `trace`, or over even ones.
 fn place(
@@ -111,7 +178,9 @@ fn place(
         ranks,
         nodes: deployment.hardware.nodes(),
         groups: model.expert_groups,
-        slots: file.slots.unwrap_or_else(|| model.experts.next_multiple_of(ranks)),
+        slots: file.slots.unwrap_or_else(|| {
+            model.experts.next_multiple_of(ranks) + ranks * file.scope.materialise
+        }),
     };
     let problem = match trace {
         Some(trace) => Problem::from_trace(trace, shape)?,

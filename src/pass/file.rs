@@ -3,6 +3,9 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use moecast_profiles::model::ModelShape;
+use moecast_profiles::units::Bandwidth;
+use moecast_sim::forward::scope::Scope;
 use moecast_sim::lanes::compose::Overlap;
 use moecast_sim::serving::file::LayoutFile;
 use serde::{Deserialize, Serialize};
@@ -50,13 +53,16 @@ pub(crate) struct Variant {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PassFile {
-    /// Model preset, or path of a `config.json`.
-    pub(crate) model: String,
+    /// Model preset, path of a `config.json`, or the shape itself.
+    pub(crate) model: ModelFile,
     /// Kind of GPU: a hardware preset.
     pub(crate) gpu: String,
     /// GPUs of a node; as the preset's machines are sold where it is absent.
     #[serde(default)]
     pub(crate) gpus_per_node: u16,
+    /// Bandwidth of a GPU's share of its node's network cards; the preset's where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<Bandwidth>,
     pub(crate) engine: String,
     #[serde(default)]
     pub(crate) engine_version: String,
@@ -67,9 +73,10 @@ pub(crate) struct PassFile {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) exchange: Option<String>,
     pub(crate) layout: LayoutFile,
-    /// `even`, `like` (the model's published statistics), or the path of a trace.
+    /// `even`, `like` (the model's published statistics), `zipf S` (the n-th most popular expert of
+    /// a layer is chosen in proportion to 1 / n^S), or the path of a trace.
     pub(crate) routing: String,
-    /// Slots a layer; one an expert where absent.
+    /// Slots a layer; where absent one an expert, and those that are materialised.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) slots: Option<u16>,
     /// Placement algorithm, fitted on the routing itself.
@@ -77,7 +84,31 @@ pub(crate) struct PassFile {
     pub(crate) algorithm: String,
     #[serde(default)]
     pub(crate) overlap: OverlapFile,
+    /// What of the pass is run, and what beside it.
+    #[serde(default)]
+    pub(crate) scope: Scope,
     pub(crate) batch: BatchFile,
+}
+
+/// A model: by name or path, or its shape.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum ModelFile {
+    Named(String),
+    Shape(Box<ModelShape>),
+}
+
+impl<'de> Deserialize<'de> for ModelFile {
+    /// By hand, so that a wrong key of a shape is named.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        match toml::Value::deserialize(from)? {
+            toml::Value::String(name) => Ok(Self::Named(name)),
+            other => {
+                let shape = other.try_into::<ModelShape>().map_err(serde::de::Error::custom)?;
+                Ok(Self::Shape(Box::new(shape)))
+            }
+        }
+    }
 }
 
 fn linear() -> String {

@@ -11,6 +11,7 @@ use moecast_profiles::units::Nanos;
 use rayon::prelude::*;
 
 use super::Forward;
+use super::scope::Parts;
 use crate::lanes::Transfer;
 use crate::lanes::compose::{Experts, FeedForward, Layer, Times};
 use crate::serving::mean::Chooser;
@@ -21,7 +22,7 @@ const DRAWN_MAX: u64 = 65_536;
 /// One micro-batch.
 pub(super) struct Drawn {
     pub(super) layers: Vec<Layer>,
-    pub(super) head: Times,
+    pub(super) head: Option<Times>,
     /// Rows of the busiest rank over the mean, mean over layers.
     pub(super) imbalance: f64,
 }
@@ -44,21 +45,30 @@ pub(super) fn draw(of: &Forward, number: u32, batch: usize) -> Drawn {
     let (cost, tokens) = (part.cost(), part.tokens());
     let attention = part.alike(cost.attention(part.batch) + cost.all_reduce(tokens));
     let dense = part.alike(cost.dense_layer(tokens) + cost.all_reduce(tokens));
+    let all = of.scope.parts == Parts::All;
+    // Slots are filled once a layer, for all its micro-batches.
+    let weights = of.collective.as_ref().filter(|_| of.scope.materialise > 0 && batch == 0);
+    let weights = weights.map(|collective| {
+        let slots = u64::from(of.scope.materialise);
+        collective.gather((of.model.expert_bytes().0 * slots) as f64)
+    });
     let mut layers = Vec::new();
     let mut own = of.model.moe_layers.iter().copied().peekable();
     for number in 0..of.model.hidden_layers {
-        let mut attention = Some(Arc::clone(&attention));
-        if own.peek() != Some(&number) {
+        let mut attention = all.then(|| Arc::clone(&attention));
+        if all && own.peek() != Some(&number) {
             let feed_forward = FeedForward::Dense(Arc::clone(&dense));
-            layers.push(Layer { attention: attention.take(), feed_forward });
+            layers.push(Layer { attention: attention.take(), weights: None, feed_forward });
         }
         // A layer that is routed more than once shares its attention.
         while own.next_if_eq(&number).is_some() {
             let feed_forward = FeedForward::Experts(experts.next().expect("one a MoE layer"));
-            layers.push(Layer { attention: attention.take(), feed_forward });
+            let weights = weights.clone();
+            layers.push(Layer { attention: attention.take(), weights, feed_forward });
         }
     }
-    Drawn { layers, head: part.alike(cost.head(part.asked)), imbalance }
+    let head = all.then(|| part.alike(cost.head(part.asked)));
+    Drawn { layers, head, imbalance }
 }
 
 /// What every data-parallel rank does in one micro-batch.
@@ -111,7 +121,13 @@ impl<'a> Part<'a> {
 
     /// The same on all ranks.
     fn alike(&self, time: Nanos) -> Times {
-        vec![time.0 as f64 * self.factor; self.of.layout.ranks() as usize].into()
+        let time = self.launched(time.0 as f64 * self.factor);
+        vec![time; self.of.layout.ranks() as usize].into()
+    }
+
+    /// With what the host needs before it.
+    fn launched(&self, time: f64) -> f64 {
+        self.of.scope.launch.0 as f64 + time
     }
 
     /// One MoE layer, and the rows of its busiest rank over the mean.
@@ -125,7 +141,10 @@ impl<'a> Part<'a> {
         let mut chooser = Chooser::new(&of.population, of.map.experts());
         let mut picks = Vec::new();
         for number in 0..drawn as u32 {
-            chooser.pick(of.map.top_k(), layer, bits, &mut picks);
+            match of.scope.capacity {
+                Some(_) => deal(number, drawn, of, &mut picks),
+                None => chooser.pick(of.map.top_k(), layer, bits, &mut picks),
+            }
             let targets = picks.iter().map(|expert| {
                 let slot = of.map.slot(layer, *expert, number);
                 rows[slot] += 1;
@@ -137,9 +156,14 @@ impl<'a> Part<'a> {
             }
         }
         let chunks = f64::from(of.overlap.chunks);
-        let scale = all as f64 / drawn.max(1) as f64;
+        let scale = all as f64 / drawn.max(1) as f64 * of.scope.capacity.unwrap_or(1.0);
+        let mean = all as f64 * f64::from(of.map.top_k()) / rows.len().max(1) as f64;
         for row in &mut rows {
-            *row = (f64::from(*row) * scale / chunks).round() as u32;
+            let own = match of.scope.capacity {
+                Some(capacity) => (mean * capacity / chunks).ceil(),
+                None => (f64::from(*row) * scale / chunks).round(),
+            };
+            *row = own as u32;
         }
         let (routed, imbalance) = self.routed(all, &rows);
         let exchange = copies.as_mut().zip(of.exchange.as_deref());
@@ -147,9 +171,13 @@ impl<'a> Part<'a> {
             Way::ALL.map(|way| Arc::new(self.transfer(model, way, copies, scale / chunks)))
         });
         let (cost, tokens) = (self.cost(), self.tokens());
-        let shared = cost.shared_experts(tokens);
+        let shared = match of.scope.parts {
+            Parts::All => cost.shared_experts(tokens),
+            Parts::Moe => Nanos(0),
+        };
         let experts = Experts {
-            gate: self.alike(cost.gate(tokens)),
+            gate: self
+                .alike(cost.gate(tokens) + of.scope.encoding(tokens, &of.model, &of.hardware)),
             shared: (shared.0 > 0).then(|| self.alike(shared)),
             routed,
             exchange,
@@ -171,7 +199,8 @@ impl<'a> Part<'a> {
         };
         let per_expert_rank = usize::from(of.layout.expert_tensor);
         let times = busy.iter().flat_map(|time| {
-            std::iter::repeat_n((time + reduce.0 as f64) * self.factor, per_expert_rank)
+            let time = self.launched((time + reduce.0 as f64) * self.factor);
+            std::iter::repeat_n(time, per_expert_rank)
         });
         (times.collect(), time.imbalance)
     }
@@ -208,4 +237,16 @@ impl<'a> Part<'a> {
         let crosses = [ports.domain.total > 0, ports.network.total > 0];
         Transfer { start, busy: time - start, loads, crosses }
     }
+}
+
+/// Experts of token `number` of `drawn`, where every rank sends as many rows to each expert: the
+/// tokens of a rank go through all experts in even strides.
+fn deal(number: u32, drawn: u64, of: &Forward, picks: &mut Vec<u16>) {
+    let (ranks, experts) = (u64::from(of.layout.ranks()), u64::from(of.map.experts()));
+    let top_k = u64::from(of.map.top_k());
+    let stride = (experts / (drawn.div_ceil(ranks) * top_k).max(1)).max(1);
+    let (source, round) = (u64::from(number) % ranks, u64::from(number) / ranks);
+    let expert = |pick: u64| ((source + (round * top_k + pick) * stride) % experts) as u16;
+    picks.clear();
+    picks.extend((0..top_k).map(expert));
 }

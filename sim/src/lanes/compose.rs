@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::backward::{Gradients, backward};
 use super::{Kind, Operation, Program, Transfer, Work};
 use crate::error::{Error, Result};
 
@@ -88,6 +89,8 @@ pub type Times = Arc<[f64]>;
 pub struct Layer {
     /// Attention; `None` where the layer shares that of the one before it.
     pub attention: Option<Times>,
+    /// Weights that its experts wait for, and that travel beside its attention.
+    pub weights: Option<Arc<Transfer>>,
     /// Its feed-forward part.
     pub feed_forward: FeedForward,
 }
@@ -114,12 +117,15 @@ pub struct Experts {
     pub exchange: Option<[Arc<Transfer>; 2]>,
 }
 
-/// Puts micro-batches, each with its layers and its head, together.
+/// Layers of a micro-batch and its head, where that is run.
+pub type Batch = (Vec<Layer>, Option<Times>);
+
+/// Puts micro-batches together.
 ///
 /// # Panics
 /// When micro-batches have different numbers of layers, or times of other ranks.
 #[must_use]
-pub fn program(ranks: usize, batches: &[(Vec<Layer>, Times)], overlap: &Overlap) -> Program {
+pub fn program(ranks: usize, batches: &[Batch], overlap: &Overlap) -> Program {
     let mut program = Program::new(ranks);
     let mut chains: Vec<Chain> =
         (0..).zip(batches).map(|(batch, _)| Chain { batch, after: Vec::new() }).collect();
@@ -130,7 +136,9 @@ pub fn program(ranks: usize, batches: &[(Vec<Layer>, Times)], overlap: &Overlap)
         }
     }
     for (chain, (_, head)) in chains.iter_mut().zip(batches) {
-        chain.next(&mut program, Kind::Head, layers as u16, head);
+        if let Some(head) = head {
+            chain.next(&mut program, Kind::Head, layers as u16, head);
+        }
     }
     program
 }
@@ -162,16 +170,28 @@ impl Chain {
     }
 
     fn layer(&mut self, program: &mut Program, number: u16, layer: &Layer, overlap: &Overlap) {
+        let weights = layer.weights.as_ref().map(|weights| {
+            let work = Work::Transfer(Arc::clone(weights));
+            self.add(program, Kind::Weights, (number, 0), work, &self.after)
+        });
         if let Some(attention) = &layer.attention {
             self.next(program, Kind::Attention, number, attention);
         }
         match &layer.feed_forward {
             FeedForward::Dense(times) => self.next(program, Kind::Dense, number, times),
-            FeedForward::Experts(experts) => self.experts(program, number, experts, overlap),
+            FeedForward::Experts(experts) => {
+                self.experts(program, number, (experts, weights), overlap);
+            }
         }
     }
 
-    fn experts(&mut self, program: &mut Program, layer: u16, experts: &Experts, overlap: &Overlap) {
+    fn experts(
+        &mut self,
+        program: &mut Program,
+        layer: u16,
+        (experts, weights): (&Experts, Option<u32>),
+        overlap: &Overlap,
+    ) {
         self.next(program, Kind::Gate, layer, &experts.gate);
         if let (Some(shared), false) = (&experts.shared, overlap.shared_beside) {
             self.next(program, Kind::Shared, layer, shared);
@@ -193,7 +213,8 @@ impl Chain {
             ends.push(self.add(program, Kind::Shared, (layer, 0), work, &before));
         }
         for (chunk, sent) in chunks.zip(sent) {
-            let after = sent.map_or_else(|| before.clone(), |sent| vec![sent]);
+            let mut after = sent.map_or_else(|| before.clone(), |sent| vec![sent]);
+            after.extend(weights);
             let work = Work::Compute(Arc::clone(&experts.routed));
             let routed = self.add(program, Kind::Experts, (layer, chunk), work, &after);
             ends.push(send(program, chunk, 1, &[routed]).unwrap_or(routed));

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::compose::{Experts, FeedForward, Layer, Overlap, program};
+use super::compose::{Batch, Experts, FeedForward, Gradients, Layer, Overlap, backward, program};
 use super::*;
 
 /// Links of the machine in these tests: one inside nodes, one between them.
@@ -32,12 +32,13 @@ fn layer(attention: f64, experts: Experts) -> Layer {
     let ranks = experts.routed.len();
     Layer {
         attention: Some(times(&vec![attention; ranks])),
+        weights: None,
         feed_forward: FeedForward::Experts(experts),
     }
 }
 
-fn head(ranks: usize) -> Arc<[f64]> {
-    times(&vec![0.0; ranks])
+fn head(ranks: usize) -> Option<Arc<[f64]>> {
+    Some(times(&vec![0.0; ranks]))
 }
 
 /// Attention 10, dispatch 2 + 20, experts 8 on the slower rank, combine 2 + 20: one after the
@@ -93,6 +94,42 @@ fn chunks_make_a_pipeline() {
     assert_eq!(program.steps().total, 40.0);
 }
 
+/// Forward as above but attention 10, dispatch 20, experts 8, combine 30: 68. Backward: gradients of
+/// results travel as tokens did (20), experts 16, gradients of tokens as results did (30),
+/// attention 20: 86. Sums of 25 and 25 come after both layers, or the second layer's beside the
+/// first's backward pass wherever its links are free.
+#[test]
+fn a_backward_pass_mirrors_the_forward_one() {
+    let one =
+        || layer(10.0, experts(&[8.0], None, [transfer(0.0, 20.0, 1), transfer(0.0, 30.0, 1)]));
+    let forward = program(1, &[(vec![one()], None)], &Overlap::NONE);
+    assert_eq!(forward.steps().total, 68.0);
+    let iteration = backward(&forward, &[], Gradients::None);
+    assert_eq!(iteration.steps().total, 68.0 + 86.0);
+    assert_eq!(events::run(&iteration, LINKS).schedule.total, 68.0 + 86.0);
+
+    let forward = program(1, &[(vec![one(), one()], None)], &Overlap::NONE);
+    let sums = [transfer(0.0, 25.0, 0), transfer(0.0, 25.0, 0)];
+    let after = backward(&forward, &sums, Gradients::After);
+    assert_eq!(after.steps().total, 2.0 * (68.0 + 86.0) + 50.0);
+    let beside = backward(&forward, &sums, Gradients::Beside);
+    assert_eq!(beside.steps().total, 2.0 * (68.0 + 86.0) + 25.0);
+}
+
+/// Weights of 25 beside attention of 10 and a dispatch of 20 over other links cost nothing; of 45
+/// they hold experts up by 15.
+#[test]
+fn weights_travel_beside_what_comes_before_their_experts() {
+    for (busy, expected) in [(25.0, 68.0), (45.0, 83.0)] {
+        let exchange = [transfer(0.0, 20.0, 1), transfer(0.0, 30.0, 1)];
+        let own = layer(10.0, experts(&[8.0], None, exchange));
+        let own = Layer { weights: Some(transfer(0.0, busy, 0)), ..own };
+        let program = program(1, &[(vec![own], None)], &Overlap::NONE);
+        assert_eq!(program.steps().total, expected);
+        assert_eq!(events::run(&program, LINKS).schedule.total, expected);
+    }
+}
+
 /// Two transfers of 10 over one link at a time: the closed form lets one after the other, events
 /// share, and both are through at 20; over two links both are through at 10.
 #[test]
@@ -123,7 +160,7 @@ fn arbitrary_layers(ranks: usize) -> impl Strategy<Value = Vec<(f64, Vec<f64>, f
 
 fn random(layers: &[(f64, Vec<f64>, f64, [f64; 4])], share: f64, overlap: &Overlap) -> Program {
     let ranks = layers[0].1.len();
-    let batches: Vec<(Vec<Layer>, Arc<[f64]>)> = (0..overlap.micro_batches)
+    let batches: Vec<Batch> = (0..overlap.micro_batches)
         .map(|_| {
             let own = layers.iter().map(|(attention, routed, shared, exchange)| {
                 let routed: Vec<f64> = routed.iter().map(|time| time * share).collect();

@@ -271,7 +271,7 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
         version: moecast_reports::RUN_VERSION,
         tool: tool(),
         model: loaded.setting.model.name.clone(),
-        cluster: loaded.setting.hardware.spec(),
+        cluster: loaded.setting.hardware.label(),
         ranks: placement.ranks(),
         engine: loaded.setting.engine.name.to_owned(),
         cost: loaded.setting.cost.name.clone(),

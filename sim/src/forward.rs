@@ -212,14 +212,26 @@ impl Forward {
     #[must_use]
     pub fn run(&self, number: u32, mode: Mode) -> Passed {
         let (program, imbalance) = self.program(number);
+        Passed { imbalance, ..self.run_program(&program, mode) }
+    }
+
+    /// Runs a pass that [`Self::program`] drew; its imbalance is not known here.
+    #[must_use]
+    pub fn run_program(&self, program: &Program, mode: Mode) -> Passed {
         let (total, events) = match mode {
             Mode::Step => (program.steps().total, None),
             Mode::Event => {
-                let events = events::run(&program, self.hardware.fabric().links().len());
+                let events = events::run(program, self.hardware.fabric().links().len());
                 (events.schedule.total, Some(events))
             }
         };
         let time = Nanos::ceil_from(total) + self.factors.host_time;
-        Passed { time, alone: program.alone(), imbalance, events }
+        Passed { time, alone: program.alone(), imbalance: 0.0, events }
+    }
+
+    /// Ranks of the pass.
+    #[must_use]
+    pub fn ranks(&self) -> u16 {
+        self.hardware.ranks()
     }
 }

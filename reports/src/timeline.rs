@@ -63,12 +63,7 @@ impl<W: Write> Timeline<W> {
                     self.slice(start, span, rank, Lane::Compute, operation)?;
                 }
                 Work::Transfer(transfer) => {
-                    for (lane, crosses) in
-                        [(Lane::Domain, transfer.crosses[0]), (Lane::Network, transfer.crosses[1])]
-                    {
-                        if !crosses {
-                            continue;
-                        }
+                    for lane in Lane::ALL.into_iter().filter(|lane| transfer.crosses(*lane)) {
                         changes.push((span.start.0, 1, lane as usize));
                         changes.push((span.end.0, -1, lane as usize));
                         for rank in 0..program.ranks() as u16 {
@@ -131,7 +126,7 @@ impl<W: Write> Timeline<W> {
         let Work::Transfer(transfer) = &program.operations()[span.operation as usize].work else {
             return Ok(());
         };
-        let lane = if transfer.crosses[1] { Lane::Network } else { Lane::Domain };
+        let lane = if transfer.crosses(Lane::Network) { Lane::Network } else { Lane::Domain };
         for before in &program.operations()[span.operation as usize].after {
             let Some((rank, end)) = last.end[*before as usize] else { continue };
             let id = self.arrows;
@@ -147,6 +142,23 @@ impl<W: Write> Timeline<W> {
                     Micros(start.0 + at)
                 )?;
             }
+        }
+        Ok(())
+    }
+
+    /// Adds a pass from `start` to `end` of which only that is told.
+    ///
+    /// # Errors
+    /// What writing says.
+    pub fn whole(&mut self, start: Nanos, end: Nanos, ranks: u16) -> Result<()> {
+        for rank in 0..ranks {
+            write!(
+                self.out,
+                ",\n{{\"ph\":\"X\",\"pid\":{rank},\"tid\":{},\"ts\":{},\"dur\":{},\"name\":\"pass\"}}",
+                Lane::Compute as u8,
+                Micros(start.0),
+                Micros(end.0.saturating_sub(start.0)),
+            )?;
         }
         Ok(())
     }
@@ -206,7 +218,7 @@ mod tests {
             Operation { kind: Kind::Gate, layer: 7, batch: 1, chunk: 0, work, after: vec![] };
         let before = program.add(kernel);
         let loads = vec![(0, 1.0)];
-        let transfer = Transfer { start: 0.0, busy: 3_000.0, loads, crosses: [false, true] };
+        let transfer = Transfer { start: 0.0, busy: 3_000.0, loads, classes: [0.0, 1.0] };
         program.add(Operation {
             kind: Kind::Dispatch,
             layer: 7,

@@ -6,6 +6,8 @@
 //! come and go, are [`crate::serving`]'s.
 
 pub mod estimate;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::Arc;

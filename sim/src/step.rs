@@ -59,7 +59,7 @@ impl<'a> Stepper<'a> {
         let prefills = batches.iter().any(|batch| batch.prefill.tokens > 0);
         let exchange = self.scenario.exchange[usize::from(!prefills)].as_ref();
         let top_k = trace.header().top_k;
-        let mut copies = Copies::new(hardware.ranks(), hardware.gpus_per_node());
+        let mut copies = Copies::on(hardware);
         let mut sources = self.sources(index);
         for layer in layers(self.scenario) {
             copies.clear();

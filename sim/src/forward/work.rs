@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use moecast_profiles::cost::exchange::{Copies, ExchangeModel, Rule, Way};
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
+use moecast_profiles::hardware::LinkClass;
 use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::seed::Generator;
 use moecast_profiles::units::Nanos;
@@ -187,25 +188,20 @@ impl<'a> Part<'a> {
         let time = model.time(way, &traffic).0 as f64;
         let start = (model.start(way).0 as f64).min(time);
         let (fabric, mut loads) = (self.of.hardware.fabric(), Vec::new());
-        let ports = match model.rule() {
-            Rule::PerPick => {
-                copies.loads_per_pick(fabric, way, &mut loads);
-                traffic.per_pick
-            }
+        match model.rule() {
+            Rule::PerPick => copies.loads_per_pick(fabric, way, &mut loads),
             // A gathered exchange loads the ports of all ranks, whatever was chosen.
-            Rule::PerRank | Rule::Gathered => {
-                copies.loads_per_rank(fabric, way, &mut loads);
-                traffic.per_rank
-            }
-            Rule::PerNode => {
-                copies.loads_per_node(fabric, way, &mut loads);
-                traffic.per_node
-            }
+            Rule::PerRank | Rule::Gathered => copies.loads_per_rank(fabric, way, &mut loads),
+            Rule::PerNode => copies.loads_per_node(fabric, way, &mut loads),
         };
         if time == 0.0 {
             loads.clear();
         }
-        let crosses = [ports.domain.total > 0, ports.network.total > 0];
-        Transfer { start, busy: time - start, loads, crosses }
+        let of = |class| {
+            let own = loads.iter().filter(|(link, _)| fabric.link(*link).class == class);
+            own.map(|(_, share)| *share).fold(0.0, f64::max)
+        };
+        let classes = [of(LinkClass::Domain), of(LinkClass::Network)];
+        Transfer { start, busy: time - start, loads, classes }
     }
 }

@@ -326,7 +326,7 @@ impl Pool {
             cost: Arc::clone(&setting.kernels.model),
             exchange: setting.exchange,
             layout,
-            gpus_per_node: hardware.gpus_per_node(),
+            hardware: hardware.clone(),
             seed,
         }));
         Ok(Self {
@@ -341,7 +341,7 @@ impl Pool {
             hop: device.domain_latency.value,
             host_bandwidth: device.host_bandwidth.value,
             network: (device.network_latency.value, device.network_bandwidth.value),
-            gpus_per_node: hardware.gpus_per_node(),
+            hardware: hardware.clone(),
         })
     }
 }

@@ -341,7 +341,7 @@ impl Pool {
             hop: device.domain_latency.value,
             host_bandwidth: device.host_bandwidth.value,
             network: (device.network_latency.value, device.network_bandwidth.value),
-            hardware: hardware.clone(),
+            gpus_per_node: hardware.gpus_per_node(),
         })
     }
 }

@@ -3,10 +3,11 @@
 
 pub(crate) mod build;
 pub(crate) mod file;
+mod timeline;
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use moecast_profiles::seed::Seed;
 use moecast_sim::forward::Mode;
 use moecast_sim::forward::estimate::{Estimate, Precision};
@@ -152,6 +153,12 @@ pub(crate) fn run(arguments: &cli::Pass, global: &Global, output: &Output) -> Re
         .filter(|own| has(&own.variant) && own.over.as_ref().is_none_or(has))
         .map(|own| Judged::new(&passes.name, own, &ran))
         .collect();
+    if let Some(path) = &arguments.timeline {
+        let [own] = &ran[..] else {
+            bail!("--timeline: {} variants; expected --variant with one", ran.len());
+        };
+        timeline::write(path, own, arguments.window, output)?;
+    }
     let answer = json!({
         "name": passes.name, "about": passes.about, "mode": mode.name(),
         "variants": ran.iter().map(Ran::json).collect::<Vec<_>>(),

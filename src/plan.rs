@@ -1,5 +1,7 @@
 //! `moecast plan`: loads in, a placement and the files that engines load out.
 
+mod setting;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +31,6 @@ use crate::output::{Measure, Output, Table, show_micros};
 const STEPS_MAX: usize = 1_000;
 /// What plans are held against.
 pub(crate) const BASELINES: [&str; 2] = ["linear", "eplb"];
-/// Context assumed in predictions where a recording does not know it, tokens.
-const CONTEXT_ASSUMED: u32 = 2_048;
 
 /// Everything that is known before the search begins.
 struct Task {
@@ -132,7 +132,8 @@ fn task(arguments: &cli::Plan, global: &Global) -> Result<Task> {
     let engine = arguments.engine.iter().find_map(|name| engine::find(name).ok());
     let engine = engine.map_or_else(|| engine::find("sglang"), Ok)?;
     let seed = Seed(global.seed);
-    let setting = setting(model.as_ref(), hardware.as_ref(), &engine, arguments, seed)?;
+    let machine = (model.as_ref(), hardware.as_ref());
+    let setting = setting::setting(machine, &engine, arguments, seed)?;
     ensure!(
         arguments.exchange.is_none() || setting.is_some(),
         "plan: --exchange without a model and --cluster; expected both: nothing is timed else"
@@ -218,30 +219,6 @@ fn predict(
     predicted.imbalance_bound =
         Some(Judged { train: bound(&train), heldout: heldout.as_ref().map(bound) });
     Ok(predicted)
-}
-
-/// The machine of the predictions; absent without a model and a cluster.
-fn setting(
-    model: Option<&ModelShape>,
-    hardware: Option<&Hardware>,
-    engine: &Engine,
-    arguments: &cli::Plan,
-    seed: Seed,
-) -> Result<Option<(Setting, Exchanges)>> {
-    let (Some(model), Some(hardware)) = (model, hardware) else { return Ok(None) };
-    let costs = facts::costs(None, None, model, hardware, &engine.name)?;
-    let (name, read) = (arguments.exchange.as_deref(), costs.read.as_deref());
-    let exchanges = Exchanges::new(name, model, engine, hardware, read)?;
-    let setting = Setting {
-        model: model.clone(),
-        hardware: hardware.clone(),
-        engine: engine.clone(),
-        cost: costs.kernels,
-        exchange: exchanges.models.clone(),
-        context_assumed: CONTEXT_ASSUMED,
-        seed,
-    };
-    Ok(Some((setting, exchanges)))
 }
 
 fn assemble(task: &Task, algorithm: &str, placement: Placement, predicted: Predicted) -> Plan {

@@ -1,6 +1,7 @@
 //! `moecast simulate`: recorded forward passes with a plan and with the placements it replaces.
 
 mod steps;
+mod table;
 
 use std::path::{Path, PathBuf};
 
@@ -22,7 +23,7 @@ use crate::cli::{self, Global, PartArgument};
 use crate::exchanges::Exchanges;
 use crate::facts::{self, TraceFile};
 use crate::files;
-use crate::output::{Measure, Output, Table, show_micros};
+use crate::output::{Measure, Output};
 use crate::plan::BASELINES;
 
 /// Largest plan or scenario that is read.
@@ -90,7 +91,7 @@ impl Made {
             "{} on {} as served by {}: {} tokens ({})\n",
             run.model, run.cluster, run.engine, run.trace.tokens, run.trace.part
         ))?;
-        output.table(&comparison(run))?;
+        output.table(&table::comparison(run))?;
         output.note("")?;
         output.remarks(&run.remarks)?;
         output.details(facts::hardware_details(hardware))?;
@@ -271,7 +272,7 @@ fn run_file(loaded: &Loaded, parts: &Parts, results: &[(String, Placement, Run)]
         version: moecast_reports::RUN_VERSION,
         tool: tool(),
         model: loaded.setting.model.name.clone(),
-        cluster: loaded.setting.hardware.spec(),
+        cluster: loaded.setting.hardware.label(),
         ranks: placement.ranks(),
         engine: loaded.setting.engine.name.to_owned(),
         cost: loaded.setting.cost.name.clone(),
@@ -373,37 +374,4 @@ fn write_run(
         files::write_bytes(&out.join(name), &bytes)?;
     }
     Ok(())
-}
-
-/// The placements side by side.
-fn comparison(run: &RunFile) -> Table {
-    let mut table = Table::new(&[
-        "placement",
-        "imbalance",
-        "step time",
-        "p99",
-        "attention",
-        "dispatch",
-        "experts",
-        "combine",
-        "tokens/s",
-    ]);
-    for candidate in &run.candidates {
-        let summary = &candidate.summary;
-        table.row([
-            candidate.name.clone(),
-            format!("{:.3}", summary.imbalance),
-            show_micros(summary.step_time_us.mean),
-            show_micros(summary.step_time_us.p99),
-            show_micros(summary.parts_us.attention + summary.parts_us.dense),
-            show_micros(summary.parts_us.dispatch),
-            show_micros(summary.parts_us.experts),
-            show_micros(summary.parts_us.combine),
-            format!("{:.0}", summary.tokens_per_second),
-        ]);
-    }
-    let mut bound = vec!["bound".to_owned(), format!("{:.3}", run.imbalance_bound)];
-    bound.resize(9, "-".to_owned());
-    table.row(bound);
-    table
 }

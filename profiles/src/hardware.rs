@@ -261,6 +261,13 @@ impl Hardware {
         format!("{}:{}x{}", self.cluster.name, self.nodes, self.gpus_per_node)
     }
 
+    /// [`Self::spec`] for people: of a file the name alone, wherever it is seen from.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let spec = self.spec();
+        spec.rsplit('/').next().unwrap_or(&spec).to_owned()
+    }
+
     /// How the machine is described.
     #[must_use]
     pub fn cluster(&self) -> &Cluster {

@@ -13,6 +13,7 @@ mod subject;
 mod tables;
 #[cfg(test)]
 mod testing;
+mod timeline;
 mod versioned;
 
 pub use draw::{Scene, Width};
@@ -24,3 +25,4 @@ pub use stats_file::{StatsFile, VERSION as STATS_VERSION};
 pub use study_file::{StudyFile, StudyPoint, VERSION as STUDY_VERSION};
 pub use subject::Subject;
 pub use tables::{Cell, Rows};
+pub use timeline::Timeline;

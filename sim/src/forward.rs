@@ -7,6 +7,8 @@
 
 pub mod estimate;
 pub mod scope;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::sync::Arc;
@@ -21,10 +23,9 @@ use moecast_profiles::units::Nanos;
 
 use self::scope::{Collective, Parts, Scope};
 use crate::error::{Error, Result};
-use crate::lanes::Transfer;
 use crate::lanes::compose::{self, FeedForward, Overlap};
 use crate::lanes::events::{self, Events};
-use crate::lanes::{Kind, Program};
+use crate::lanes::{Kind, Program, Transfer};
 use crate::placement::Placement;
 use crate::serving::Layout;
 use crate::serving::mean::Population;
@@ -259,14 +260,29 @@ impl Forward {
     #[must_use]
     pub fn run(&self, number: u32, mode: Mode) -> Passed {
         let (program, imbalance) = self.program(number);
+        Passed { imbalance, ..self.run_program(&program, mode) }
+    }
+
+    /// Runs a pass that [`Self::program`] drew; its imbalance is not known here.
+    #[must_use]
+    pub fn run_program(&self, program: &Program, mode: Mode) -> Passed {
         let (total, events) = match mode {
             Mode::Step => (program.steps().total, None),
             Mode::Event => {
-                let events = events::run(&program, self.hardware.fabric().links().len());
+                let events = events::run(program, self.hardware.fabric().links().len());
                 (events.schedule.total, Some(events))
             }
         };
-        let time = Nanos::ceil_from(total) + self.factors.host_time;
-        Passed { time, alone: program.alone(), imbalance, events }
+        // What an engine does between its passes is no part of training, nor of single layers.
+        let served = self.scope.parts == Parts::All && !self.scope.backward;
+        let host_time = if served { self.factors.host_time } else { Nanos(0) };
+        let time = Nanos::ceil_from(total) + host_time;
+        Passed { time, alone: program.alone(), imbalance: 0.0, events }
+    }
+
+    /// Ranks of the pass.
+    #[must_use]
+    pub fn ranks(&self) -> u16 {
+        self.hardware.ranks()
     }
 }

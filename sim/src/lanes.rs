@@ -2,10 +2,10 @@
 //! rank, transfers over its links.
 //!
 //! A [`Program`] lists the operations of a pass in the order in which they are issued. Two ways to
-//! run it: [`Program::steps`] takes every operation for as long as on its slowest rank, on one set
-//! of lanes for all ranks; [`events::run`] gives every rank lanes of its own and lets transfers
-//! share links. They agree where nothing contends. What overlaps with what is the program's
-//! business ([`compose`]), not theirs.
+//! run it: [`events::run`] gives every rank lanes of its own and lets transfers share the links of
+//! the machine; [`Program::steps`] does the same for one rank that stands for all, on which every
+//! operation takes as long as on the slowest. They agree where nothing contends. What overlaps
+//! with what is the program's business ([`compose`]), not theirs.
 
 pub mod backward;
 pub mod compose;
@@ -110,8 +110,21 @@ pub struct Transfer {
     pub busy: f64,
     /// Links and how long each is busy, as a share of the busiest.
     pub loads: Vec<(u32, f64)>,
-    /// Whether it crosses links inside nodes, and links between them.
-    pub crosses: [bool; 2],
+    /// The same for the busiest link inside nodes and the busiest between them; 0 where it crosses
+    /// none.
+    pub classes: [f64; 2],
+}
+
+impl Transfer {
+    /// Whether it occupies `lane` of every rank.
+    #[must_use]
+    pub fn crosses(&self, lane: Lane) -> bool {
+        match lane {
+            Lane::Compute => false,
+            Lane::Domain => self.classes[0] > 0.0,
+            Lane::Network => self.classes[1] > 0.0,
+        }
+    }
 }
 
 /// What an operation occupies, and for how long.
@@ -218,56 +231,26 @@ impl Program {
 
     /// Runs with every operation as long as on its slowest rank, and one set of lanes for all.
     ///
-    /// A lane takes what was ready first, and of what became ready at once the earliest of the
-    /// program. Cost: the operations times the few that are ready at a time.
+    /// Cost: a few events an operation, whatever the number of ranks.
     #[must_use]
     pub fn steps(&self) -> Schedule {
-        let mut spans = vec![(0.0, 0.0); self.operations.len()];
-        let mut free = [0.0_f64; Lane::ALL.len()];
-        let mut waits: Vec<usize> = self.operations.iter().map(|one| one.after.len()).collect();
-        let followers = self.followers();
-        // Number and the time from which it wants its lanes.
-        let mut ready: Vec<(f64, u32)> = Vec::new();
-        for (number, operation) in (0..).zip(&self.operations) {
-            if operation.after.is_empty() {
-                ready.push((operation.wants(0.0), number));
-            }
-        }
-        let mut total = 0.0_f64;
-        while let Some(place) = self.next(&ready, &free) {
-            let (wanted, number) = ready.swap_remove(place);
-            let operation = &self.operations[number as usize];
-            let lanes = operation.lanes();
-            let begin = lanes.clone().map(|lane| free[lane as usize]).fold(wanted, f64::max);
-            let end = begin + operation.occupies();
-            lanes.for_each(|lane| free[lane as usize] = end);
-            spans[number as usize] = (begin - operation.start(), end);
-            total = total.max(end);
-            for &follower in &followers[number as usize] {
-                let waiting = &mut waits[follower as usize];
-                *waiting -= 1;
-                if *waiting == 0 {
-                    let next = &self.operations[follower as usize];
-                    let ends = next.after.iter().map(|before| spans[*before as usize].1);
-                    ready.push((next.wants(ends.fold(0.0, f64::max)), follower));
+        let alike = |operation: &Operation| {
+            let work = match &operation.work {
+                Work::Compute(times) => Work::Compute([slowest(times)].into()),
+                Work::Transfer(transfer) => {
+                    let classes = (0..).zip(transfer.classes).filter(|(_, share)| *share > 0.0);
+                    Work::Transfer(Arc::new(Transfer {
+                        loads: classes.collect(),
+                        ..Transfer::clone(transfer)
+                    }))
                 }
-            }
-        }
-        Schedule { total, spans }
-    }
-
-    /// Of what is ready, what can begin first; the earliest of the program at a tie.
-    fn next(&self, ready: &[(f64, u32)], free: &[f64; Lane::ALL.len()]) -> Option<usize> {
-        let begin = |&(wanted, number): &(f64, u32)| {
-            let lanes = self.operations[number as usize].lanes();
-            lanes.map(|lane| free[lane as usize]).fold(wanted, f64::max)
+            };
+            Operation { work, ..operation.clone() }
         };
-        let key = |one: &(f64, u32)| (begin(one), one.0, one.1);
-        let order = |left: &usize, right: &usize| {
-            let (left, right) = (key(&ready[*left]), key(&ready[*right]));
-            left.partial_cmp(&right).expect("times are numbers")
-        };
-        (0..ready.len()).min_by(order)
+        let operations = self.operations.iter().map(alike).collect();
+        let one = Self { operations, ranks: 1 };
+        let classes = 2;
+        events::run(&one, classes).schedule
     }
 
     /// Operations that wait for each.
@@ -279,37 +262,6 @@ impl Program {
             }
         }
         followers
-    }
-}
-
-impl Operation {
-    /// Nanoseconds before it wants a link.
-    fn start(&self) -> f64 {
-        match &self.work {
-            Work::Compute(_) => 0.0,
-            Work::Transfer(transfer) => transfer.start,
-        }
-    }
-
-    /// When it wants its lanes, if what it waits for has ended at `ready`.
-    fn wants(&self, ready: f64) -> f64 {
-        ready + self.start()
-    }
-
-    /// Nanoseconds that it holds its lanes, on the slowest rank.
-    fn occupies(&self) -> f64 {
-        match &self.work {
-            Work::Compute(times) => slowest(times),
-            Work::Transfer(transfer) => transfer.busy,
-        }
-    }
-
-    fn lanes(&self) -> impl Iterator<Item = Lane> + Clone + use<> {
-        let uses = match &self.work {
-            Work::Compute(_) => [true, false, false],
-            Work::Transfer(transfer) => [false, transfer.crosses[0], transfer.crosses[1]],
-        };
-        Lane::ALL.into_iter().zip(uses).filter(|(_, used)| *used).map(|(lane, _)| lane)
     }
 }
 

@@ -59,10 +59,8 @@ impl<'a> Stepper<'a> {
         let prefills = batches.iter().any(|batch| batch.prefill.tokens > 0);
         let exchange = self.scenario.exchange[usize::from(!prefills)].as_ref();
         let top_k = trace.header().top_k;
-        let (node, all) = (hardware.gpus_per_node(), hardware.ranks());
-        let mut copies = Copies::new(all, node);
-        let mut sources: Vec<Rank> =
-            (0..trace.step_tokens(index)).map(|number| self.source(index, number)).collect();
+        let mut copies = Copies::on(hardware);
+        let mut sources = self.sources(index);
         for layer in layers(self.scenario) {
             copies.clear();
             // A layer that is chained has one attention and one pass of its shared experts.
@@ -143,6 +141,12 @@ impl<'a> Stepper<'a> {
         let ranks = u64::from(self.scenario.hardware.ranks());
         let rank = (u64::from(number) + step as u64) % ranks;
         Rank(u16::try_from(rank).expect("ranks are u16"))
+    }
+
+    /// The ranks that the step's tokens start from.
+    fn sources(&self, index: usize) -> Vec<Rank> {
+        let tokens = self.scenario.trace.step_tokens(index);
+        (0..tokens).map(|number| self.source(index, number)).collect()
     }
 
     /// `sources` are the ranks that tokens come from.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
+use moecast_profiles::units::Nanos;
 use moecast_sim::forward::Mode;
 
 #[derive(Args)]
@@ -18,6 +19,12 @@ pub(crate) struct Pass {
     /// Half the width of the 95% interval of the time of a pass, as a share of it.
     #[arg(long, default_value_t = 0.01)]
     pub(crate) precision: f64,
+    /// Write what every rank did as a trace for Perfetto (.json, or .json.gz); one variant only.
+    #[arg(long)]
+    pub(crate) timeline: Option<PathBuf>,
+    /// Time that the timeline shows, such as 10s [default: one pass].
+    #[arg(long, requires = "timeline")]
+    pub(crate) window: Option<Nanos>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

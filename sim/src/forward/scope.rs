@@ -10,6 +10,7 @@ use moecast_profiles::model::ModelShape;
 use moecast_profiles::units::Nanos;
 use serde::{Deserialize, Serialize};
 
+use super::work;
 use crate::error::{Error, Result};
 use crate::lanes::Transfer;
 use crate::lanes::compose::Gradients;
@@ -100,7 +101,7 @@ pub(super) struct Collective {
     /// Bytes that one token of a rank adds to what all ranks then hold.
     token: f64,
     loads: Vec<(u32, f64)>,
-    crosses: [bool; 2],
+    classes: [f64; 2],
 }
 
 impl Collective {
@@ -117,8 +118,8 @@ impl Collective {
         let mut loads = Vec::new();
         copies.loads_per_rank(hardware.fabric(), Way::Dispatch, &mut loads);
         let token = 2.0 * f64::from(shape.hidden) * f64::from(ranks);
-        let crosses = [hardware.gpus_per_node() > 1, hardware.nodes() > 1];
-        Self { model, token, loads, crosses }
+        let classes = work::classes(hardware.fabric(), &loads);
+        Self { model, token, loads, classes }
     }
 
     /// Every rank gets the same `bytes`, of which it has an equal part.
@@ -137,7 +138,8 @@ impl Collective {
         let time: f64 = ways.iter().map(|way| self.model.time(*way, &traffic).0 as f64).sum();
         let start: f64 = ways.iter().map(|way| self.model.start(*way).0 as f64).sum();
         let start = start.min(time);
-        let loads = if time > start { self.loads.clone() } else { Vec::new() };
-        Arc::new(Transfer { start, busy: time - start, loads, crosses: self.crosses })
+        let (loads, classes) =
+            if time > start { (self.loads.clone(), self.classes) } else { (Vec::new(), [0.0; 2]) };
+        Arc::new(Transfer { start, busy: time - start, loads, classes })
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use moecast_profiles::cost::exchange::{Copies, ExchangeModel, Rule, Way};
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
+use moecast_profiles::hardware::LinkClass;
+use moecast_profiles::hardware::fabric::Fabric;
 use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::seed::Generator;
 use moecast_profiles::units::Nanos;
@@ -216,26 +218,17 @@ impl<'a> Part<'a> {
         let time = model.time(way, &traffic).0 as f64;
         let start = (model.start(way).0 as f64).min(time);
         let (fabric, mut loads) = (self.of.hardware.fabric(), Vec::new());
-        let ports = match model.rule() {
-            Rule::PerPick => {
-                copies.loads_per_pick(fabric, way, &mut loads);
-                traffic.per_pick
-            }
+        match model.rule() {
+            Rule::PerPick => copies.loads_per_pick(fabric, way, &mut loads),
             // A gathered exchange loads the ports of all ranks, whatever was chosen.
-            Rule::PerRank | Rule::Gathered => {
-                copies.loads_per_rank(fabric, way, &mut loads);
-                traffic.per_rank
-            }
-            Rule::PerNode => {
-                copies.loads_per_node(fabric, way, &mut loads);
-                traffic.per_node
-            }
+            Rule::PerRank | Rule::Gathered => copies.loads_per_rank(fabric, way, &mut loads),
+            Rule::PerNode => copies.loads_per_node(fabric, way, &mut loads),
         };
         if time == 0.0 {
             loads.clear();
         }
-        let crosses = [ports.domain.total > 0, ports.network.total > 0];
-        Transfer { start, busy: time - start, loads, crosses }
+        let classes = classes(fabric, &loads);
+        Transfer { start, busy: time - start, loads, classes }
     }
 }
 
@@ -249,4 +242,12 @@ fn deal(number: u32, drawn: u64, of: &Forward, picks: &mut Vec<u16>) {
     let expert = |pick: u64| ((source + (round * top_k + pick) * stride) % experts) as u16;
     picks.clear();
     picks.extend((0..top_k).map(expert));
+}
+
+/// How long the busiest link inside nodes and between them is busy, as shares of the busiest.
+pub(super) fn classes(fabric: &Fabric, loads: &[(u32, f64)]) -> [f64; 2] {
+    [LinkClass::Domain, LinkClass::Network].map(|class| {
+        let own = loads.iter().filter(|(link, _)| fabric.link(*link).class == class);
+        own.map(|(_, share)| *share).fold(0.0, f64::max)
+    })
 }

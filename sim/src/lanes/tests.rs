@@ -14,8 +14,8 @@ fn times(values: &[f64]) -> Arc<[f64]> {
 
 /// A transfer of `busy` ns over one of the two links, after `start` ns.
 fn transfer(start: f64, busy: f64, link: usize) -> Arc<Transfer> {
-    let crosses = [link == 0, link == 1];
-    Arc::new(Transfer { start, busy, loads: vec![(link as u32, 1.0)], crosses })
+    let classes = [0, 1].map(|class| f64::from(u8::from(class == link)));
+    Arc::new(Transfer { start, busy, loads: vec![(link as u32, 1.0)], classes })
 }
 
 fn experts(routed: &[f64], shared: Option<f64>, exchange: [Arc<Transfer>; 2]) -> Experts {
@@ -130,8 +130,8 @@ fn weights_travel_beside_what_comes_before_their_experts() {
     }
 }
 
-/// Two transfers of 10 over one link at a time: the closed form lets one after the other, events
-/// share, and both are through at 20; over two links both are through at 10.
+/// Two transfers of 10 over one link share it, and both are through at 20; over two links both are
+/// through at 10.
 #[test]
 fn transfers_that_meet_share_their_link() {
     for (links, expected) in [([1, 1], 20.0), ([0, 1], 10.0)] {
@@ -187,30 +187,35 @@ proptest! {
         }
     }
 
-    /// No lane does two things at once, nothing starts before what it waits for, and a pass takes
-    /// at least its busiest lane and at most the sum of its parts.
+    /// A rank computes one thing at a time, nothing starts before what it waits for, and a pass
+    /// takes at least its busiest lane and at most the sum of its parts.
     #[test]
     fn lanes_do_one_thing_at_a_time(layers in arbitrary_layers(3), chunks in 1_u16..4) {
         let overlap = Overlap { chunks, ..Overlap::TWO_BATCH };
         let program = random(&layers, 0.5, &overlap);
-        let schedule = program.steps();
+        let events = events::run(&program, LINKS);
+        let total = events.schedule.total;
+        let operations = program.operations().len() as f64;
         let sum: f64 = program.alone().iter().sum();
-        prop_assert!(schedule.total <= sum * (1.0 + 1e-9));
-        for lane in Lane::ALL {
-            let mut held: Vec<(f64, f64)> = program.operations().iter().zip(&schedule.spans)
-                .filter(|(one, _)| one.lanes().any(|own| own == lane))
-                .map(|(one, (start, end))| (start + one.start(), *end))
-                .collect();
-            held.sort_by(|a, b| a.partial_cmp(b).unwrap());
-            for pair in held.windows(2) {
-                prop_assert!(pair[1].0 >= pair[0].1 - 1e-6, "{}: {pair:?}", lane.name());
-            }
-            let busy: f64 = held.iter().map(|(start, end)| end - start).sum();
-            prop_assert!(schedule.total >= busy - 1e-6);
+        prop_assert!(total <= sum + 2.0 * operations);
+        for rank in 0..3 {
+            let own = events.spans.iter().filter(|span| span.rank == Some(rank));
+            let mut held: Vec<(u64, u64)> = own.map(|span| (span.start.0, span.end.0)).collect();
+            held.sort_unstable();
+            prop_assert!(held.windows(2).all(|pair| pair[1].0 >= pair[0].1), "{held:?}");
+            let busy: u64 = held.iter().map(|(start, end)| end - start).sum();
+            prop_assert!(total >= busy as f64);
         }
-        for (operation, (start, _)) in program.operations().iter().zip(&schedule.spans) {
-            for before in &operation.after {
-                prop_assert!(*start >= schedule.spans[*before as usize].1 - 1e-6);
+        for busy in &events.link_busy {
+            prop_assert!(*busy <= total + 1e-3);
+        }
+        for span in &events.spans {
+            for before in &program.operations()[span.operation as usize].after {
+                let ended = events.spans.iter().filter(|other| other.operation == *before);
+                let mut ended = ended.filter(|other| {
+                    span.rank.is_none() || other.rank.is_none() || other.rank == span.rank
+                });
+                prop_assert!(ended.all(|other| other.end <= span.start));
             }
         }
     }

@@ -73,6 +73,7 @@ impl Layout {
                 format!("tensor x data = {tensor} x {data}: the same GPUs hold both"),
             );
         }
+        check_chains(model)?;
         if self.expert > model.experts {
             let expected = format!("at most the {} experts of {}", model.experts, model.name);
             return refuse(format!("expert = {}", self.expert), expected);
@@ -90,6 +91,16 @@ impl Layout {
             Error::scenario("layout", found, format!("a divisor of the heads of {}", model.name))
         })
     }
+}
+
+/// Passes count a layer's attention once for every routing.
+fn check_chains(model: &ModelShape) -> Result<()> {
+    if usize::from(model.distinct_moe_layers()) == model.moe_layers.len() {
+        return Ok(());
+    }
+    let found = format!("{} with layers that chain their experts", model.name);
+    let expected = "each layer once: services do not chain them, `simulate` does";
+    Err(Error::scenario("model", found, expected))
 }
 
 impl std::fmt::Display for Layout {

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use moecast_profiles::cost::CostModel;
 use moecast_profiles::cost::exchange::{Copies, ExchangeModel, Way};
+use moecast_profiles::hardware::Hardware;
 use moecast_profiles::ids::{MoeLayer, Rank};
 use moecast_profiles::seed::{Generator, Seed};
 use moecast_traces::RoutingTrace;
@@ -73,7 +74,7 @@ pub(crate) struct Mean {
     cost: Arc<dyn CostModel>,
     exchange: Option<[Arc<dyn ExchangeModel>; 2]>,
     layout: Layout,
-    gpus_per_node: u16,
+    hardware: Hardware,
     seed: Seed,
     points: [Vec<OnceLock<MoeTime>>; 2],
 }
@@ -86,16 +87,16 @@ pub(crate) struct Setting {
     /// For passes that read prompts, and for those that only generate.
     pub(crate) exchange: Option<[Arc<dyn ExchangeModel>; 2]>,
     pub(crate) layout: Layout,
-    pub(crate) gpus_per_node: u16,
+    pub(crate) hardware: Hardware,
     pub(crate) seed: Seed,
 }
 
 impl Mean {
     pub(crate) fn new(setting: Setting) -> Self {
-        let Setting { population, map, cost, exchange, layout, gpus_per_node, seed } = setting;
+        let Setting { population, map, cost, exchange, layout, hardware, seed } = setting;
         let empty = || (0..POINTS).map(|_| OnceLock::new()).collect();
         let points = [empty(), empty()];
-        Self { population, map, cost, exchange, layout, gpus_per_node, seed, points }
+        Self { population, map, cost, exchange, layout, hardware, seed, points }
     }
 
     /// The same over other slots, by other kernels, with exchanges `links` times as long.
@@ -148,8 +149,7 @@ impl Mean {
         let layer = MoeLayer(layer);
         let mut rows = vec![0_u32; self.map.slots()];
         let ranks = u16::try_from(self.layout.ranks()).expect("layouts are checked");
-        let mut copies =
-            self.exchange.as_ref().map(|_| Copies::new(ranks, self.gpus_per_node.min(ranks)));
+        let mut copies = self.exchange.as_ref().map(|_| Copies::on(&self.hardware));
         let mut chooser = Chooser::new(&self.population, self.map.experts());
         let mut picks: Vec<u16> = Vec::new();
         for number in 0..drawn {

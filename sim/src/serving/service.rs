@@ -214,7 +214,6 @@ impl Service {
     pub fn new(setting: Setting) -> Result<Self> {
         let Setting { model, engine, factors, pools, router, load, .. } = setting;
         check_roles(&pools)?;
-        check_chains(&model)?;
         check_speculation(setting.speculation)?;
         let pools = pools
             .into_iter()
@@ -327,7 +326,7 @@ impl Pool {
             cost: Arc::clone(&setting.kernels.model),
             exchange: setting.exchange,
             layout,
-            gpus_per_node: hardware.gpus_per_node(),
+            hardware: hardware.clone(),
             seed,
         }));
         Ok(Self {
@@ -354,16 +353,6 @@ fn check_roles(pools: &[PoolSetting]) -> Result<()> {
     }
     let expected = "one pool for both, or one of prefill and then one of decode";
     Err(Error::scenario("pools", format!("{roles:?}"), expected))
-}
-
-/// Passes count a layer's attention once for every routing.
-fn check_chains(model: &ModelShape) -> Result<()> {
-    if usize::from(model.distinct_moe_layers()) == model.moe_layers.len() {
-        return Ok(());
-    }
-    let found = format!("{} with layers that chain their experts", model.name);
-    let expected = "each layer once: services do not chain them, `simulate` does";
-    Err(Error::scenario("model", found, expected))
 }
 
 fn check_speculation(speculation: Speculation) -> Result<()> {

@@ -186,21 +186,37 @@ pub(crate) fn preset_in(recorded: &str) -> Option<&'static str> {
 /// Requests and tokens of each in a trace that stands for a model whose routing nobody gave.
 const LIKENESS: Amount = Amount { requests: 64, tokens: 64, generated: 32, batch: 64 };
 
+/// The same where a part of the requests only tells a planner what to expect.
+const LIKENESS_TO_SPLIT: Amount = Amount { requests: 256, tokens: 64, generated: 32, batch: 64 };
+
 /// Routing like that of `model`, where a preset says what that is like.
 pub(crate) fn likeness(model: &ModelShape, seed: Seed) -> Result<Option<Arc<RoutingTrace>>> {
-    static MADE: Mutex<BTreeMap<(String, u64), Arc<RoutingTrace>>> = Mutex::new(BTreeMap::new());
+    made_like(model, seed, LIKENESS)
+}
+
+/// As [`likeness`], for more requests: half of them are for the planner.
+pub(crate) fn likeness_to_split(
+    model: &ModelShape,
+    seed: Seed,
+) -> Result<Option<Arc<RoutingTrace>>> {
+    made_like(model, seed, LIKENESS_TO_SPLIT)
+}
+
+fn made_like(model: &ModelShape, seed: Seed, amount: Amount) -> Result<Option<Arc<RoutingTrace>>> {
+    type Made = BTreeMap<(String, u64, u64), Arc<RoutingTrace>>;
+    static MADE: Mutex<Made> = Mutex::new(BTreeMap::new());
     let Some(preset) = presets::ALL.iter().find(|preset| preset.name == model.name) else {
         return Ok(None);
     };
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-    let key = (model.name.clone(), seed.0);
+    let key = (model.name.clone(), seed.0, amount.requests as u64);
     if let Some(known) = made.get(&key) {
         return Ok(Some(Arc::clone(known)));
     }
     let recipe = presets::read(preset.name)?.recipe;
     let header = synth::header(&synth::Shape::from(model), &recipe, Some(preset.name), seed);
     let mut builder = TraceBuilder::new(header);
-    synth::generate(&mut builder, &recipe, LIKENESS, seed, &|_| ())?;
+    synth::generate(&mut builder, &recipe, amount, seed, &|_| ())?;
     let trace = Arc::new(builder.finish(preset.name)?);
     made.insert(key, Arc::clone(&trace));
     Ok(Some(trace))

@@ -6,6 +6,7 @@
 //! come and go, are [`crate::serving`]'s.
 
 pub mod estimate;
+mod prompts;
 pub mod scope;
 #[cfg(test)]
 mod tests;
@@ -96,6 +97,8 @@ pub struct Forward {
     exchange: Option<Arc<dyn ExchangeModel>>,
     map: ExpertMap,
     population: Population,
+    /// Recorded requests, for prompts to borrow.
+    requests: Option<prompts::Requests>,
     factors: Factors,
     batch: Repeated,
     overlap: Overlap,
@@ -166,6 +169,10 @@ impl Forward {
                 Population::of(trace)
             }
         };
+        let requests = match &population {
+            Population::Recorded(trace) if batch.prompts > 0 => prompts::Requests::of(trace),
+            _ => None,
+        };
         let Setting { kernels, factors, seed, scope, collective, .. } = setting;
         let collective = collective
             .filter(|_| scope.gathers())
@@ -182,6 +189,7 @@ impl Forward {
             exchange,
             map,
             population,
+            requests,
             factors,
             batch,
             overlap,

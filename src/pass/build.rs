@@ -15,6 +15,7 @@ use moecast_profiles::seed::Seed;
 use moecast_sim::Placement;
 use moecast_sim::forward::{Forward, Repeated, Setting};
 use moecast_sim::serving::service::RoutingSource;
+use moecast_traces::split::split;
 use moecast_traces::{Header, RoutingTrace, TraceBuilder};
 
 use super::file::{BatchFile, ModelFile, PassFile};
@@ -53,7 +54,15 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
     let BatchFile { requests, context, prompts, prompt_tokens } = file.batch;
     let carrier = deployment.exchange(file.exchange.as_deref(), prompts > 0)?;
     let trace = routing(file, folder, &deployment, seed)?;
-    let placement = place(file, &deployment, trace.as_deref(), seed)?;
+    // What a placement is made on is not what it is judged on.
+    let (seen, trace) = match trace {
+        Some(trace) if trace.tokens().is_some() && trace.request_count() > Some(1) => {
+            let parts = split(&trace, HELDOUT, seed, &file.routing)?;
+            (Some(Arc::new(parts.train)), Some(Arc::new(parts.heldout)))
+        }
+        counted => (counted.clone(), counted),
+    };
+    let placement = place(file, &deployment, seen.as_deref(), seed)?;
     let overlap = file.overlap.resolve()?;
     let collective = file.scope.gathers().then(|| {
         let Deployment { model, hardware, .. } = &deployment;
@@ -95,6 +104,9 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
     Ok(Built { forward, gpus, gpus_per_node, about })
 }
 
+/// Share of the requests that tokens are drawn from; a placement is made on the others.
+const HELDOUT: f64 = 0.5;
+
 /// What gathers weights and sums gradients.
 const COLLECTIVE: &str = "all-gather-reduce-scatter";
 
@@ -121,7 +133,7 @@ fn routing(
     match file.routing.as_str() {
         "even" => Ok(None),
         "like" => {
-            let like = facts::likeness(&deployment.model, seed)?;
+            let like = facts::likeness_to_split(&deployment.model, seed)?;
             let like = like.with_context(|| {
                 format!(
                     "routing: like {name}, of which nothing is published; expected even, or a trace"

@@ -16,10 +16,10 @@ use super::Forward;
 use super::scope::Parts;
 use crate::lanes::Transfer;
 use crate::lanes::compose::{Experts, FeedForward, Layer, Times};
-use crate::serving::mean::Chooser;
+use crate::serving::mean::{Chooser, Population};
 
 /// Tokens of a micro-batch that are drawn; larger ones are scaled from them.
-const DRAWN_MAX: u64 = 65_536;
+const DRAWN_MAX: u64 = 32_768;
 
 /// One micro-batch.
 pub(super) struct Drawn {
@@ -31,7 +31,7 @@ pub(super) struct Drawn {
 
 /// Micro-batch number `batch` of pass number `number`.
 pub(super) fn draw(of: &Forward, number: u32, batch: usize) -> Drawn {
-    let part = Part::new(of, batch);
+    let part = Part::new(of, number, batch);
     let moe_layers: Vec<u16> = (0..of.map.layers() as u16).collect();
     // Every layer draws from a stream of its own, so that threads change nothing.
     let drawn: Vec<(Experts, f64)> = moe_layers
@@ -82,11 +82,13 @@ struct Part<'a> {
     /// What a kernel takes longer than measured: by calibration, and because transfers hold some
     /// of the multiprocessors.
     factor: f64,
+    /// Recorded requests that the prompts of all ranks borrow; none where tokens are on their own.
+    borrowed: Vec<u32>,
 }
 
 impl<'a> Part<'a> {
-    fn new(of: &'a Forward, batch: usize) -> Self {
-        let batches = u32::from(of.overlap.micro_batches);
+    fn new(of: &'a Forward, number: u32, batch: usize) -> Self {
+        let (batches, batch_number) = (u32::from(of.overlap.micro_batches), batch);
         // The first ones get what does not divide.
         let share = |all: u32| all / batches + u32::from((batch as u32) < all % batches);
         let (requests, prompts) = (share(of.batch.requests), share(of.batch.prompts));
@@ -109,7 +111,14 @@ impl<'a> Part<'a> {
         let calibrated =
             if prefills { of.factors.prefill_factor } else { of.factors.decode_factor };
         let factor = calibrated * of.crowded();
-        Self { of, batch, asked: requests + prompts, factor }
+        let stream = format!("forward/{number}/{batch_number}/prompts");
+        let all = prompts * u32::from(of.layout.data);
+        let borrowed = of
+            .requests
+            .as_ref()
+            .filter(|_| requests == 0)
+            .map_or_else(Vec::new, |own| own.draw(all, &mut of.seed.stream(&stream)));
+        Self { of, batch, asked: requests + prompts, factor, borrowed }
     }
 
     fn cost(&self) -> &'a dyn CostModel {
@@ -136,24 +145,35 @@ impl<'a> Part<'a> {
     fn experts(&self, layer: MoeLayer, bits: &mut Generator) -> (Experts, f64) {
         let of = self.of;
         let all = u64::from(self.tokens()) * u64::from(of.layout.data);
-        let drawn = all.min(DRAWN_MAX);
+        let prompts = self.borrowed.len() as u64;
+        let drawn = match prompts {
+            0 => all.min(DRAWN_MAX),
+            // As many of every prompt.
+            _ => prompts * (all / prompts).min(DRAWN_MAX / prompts).max(1),
+        };
         let ranks = of.hardware.ranks();
         let mut copies = of.exchange.as_ref().map(|_| Copies::on(&of.hardware));
         let mut rows = vec![0_u32; of.map.slots()];
         let mut chooser = Chooser::new(&of.population, of.map.experts());
         let mut picks = Vec::new();
         for number in 0..drawn as u32 {
-            match of.scope.capacity {
-                Some(_) => deal(number, drawn, of, &mut picks),
-                None => chooser.pick(of.map.top_k(), layer, bits, &mut picks),
+            let prompt = u64::from(number) * prompts / drawn;
+            let borrowed = self.borrowed.get(prompt as usize);
+            match (of.scope.capacity, &of.population, borrowed.zip(of.requests.as_ref())) {
+                (Some(_), ..) => deal(number, drawn, of, &mut picks),
+                (None, Population::Recorded(trace), Some((request, requests))) => {
+                    requests.pick(trace, *request, layer, bits, &mut picks);
+                }
+                _ => chooser.pick(of.map.top_k(), layer, bits, &mut picks),
             }
+            let source = if prompts > 0 { prompt } else { u64::from(number) };
             let targets = picks.iter().map(|expert| {
                 let slot = of.map.slot(layer, *expert, number);
                 rows[slot] += 1;
                 of.map.rank_of(slot, of.layout.expert_tensor)
             });
             match &mut copies {
-                Some(copies) => copies.add(Rank((number % u32::from(ranks)) as u16), targets),
+                Some(copies) => copies.add(Rank((source % u64::from(ranks)) as u16), targets),
                 None => targets.for_each(drop),
             }
         }

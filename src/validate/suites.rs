@@ -18,8 +18,13 @@ use crate::pass::{Judged, Ran, table};
 /// Systems that ship with moecast: a name for errors, and the file.
 const SHIPPED: &[(&str, &str)] = &[
     ("deepseek-h800", include_str!("../../examples/systems/deepseek-h800.toml")),
+    ("exflow", include_str!("../../examples/systems/exflow.toml")),
+    ("flashmoe", include_str!("../../examples/systems/flashmoe.toml")),
+    ("fsmoe", include_str!("../../examples/systems/fsmoe.toml")),
+    ("hecate", include_str!("../../examples/systems/hecate.toml")),
     ("sglang-96-h100", include_str!("../../examples/systems/sglang-96-h100.toml")),
     ("sglang-gb200", include_str!("../../examples/systems/sglang-gb200.toml")),
+    ("tutel", include_str!("../../examples/systems/tutel.toml")),
 ];
 
 /// What came of one file.

@@ -167,13 +167,17 @@ impl<'a> Part<'a> {
                 _ => chooser.pick(of.map.top_k(), layer, bits, &mut picks),
             }
             let source = if prompts > 0 { prompt } else { u64::from(number) };
+            let source = Rank((source % u64::from(ranks)) as u16);
             let targets = picks.iter().map(|expert| {
                 let slot = of.map.slot(layer, *expert, number);
                 rows[slot] += 1;
-                of.map.rank_of(slot, of.layout.expert_tensor)
+                // Ranks that share an expert split what comes for it: each takes what ranks of its
+                // own place send.
+                let place = source.0 % of.layout.expert_tensor;
+                Rank(of.map.rank_of(slot, of.layout.expert_tensor).0 + place)
             });
             match &mut copies {
-                Some(copies) => copies.add(Rank((source % u64::from(ranks)) as u16), targets),
+                Some(copies) => copies.add(source, targets),
                 None => targets.for_each(drop),
             }
         }

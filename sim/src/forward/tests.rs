@@ -47,7 +47,7 @@ fn setting(overlap: Overlap, batch: Repeated) -> Setting {
         hardware,
         placement: None,
         routing: RoutingSource::Even,
-        factors: Factors { decode_factor: 1.0, prefill_factor: 1.0, ..Factors::default() },
+        factors: Factors::of(moecast_profiles::engine::find("sglang").unwrap().at("")),
         batch,
         overlap,
         scope: scope::Scope::default(),
@@ -108,8 +108,7 @@ fn an_estimate_is_as_precise_as_asked() {
 #[test]
 fn a_pass_is_that_of_a_service_whose_batch_repeats() {
     use crate::serving::service::{Limits, PoolSetting, Preemption, Role, Service, Speculation};
-    use moecast_traces::requests::generators;
-    use moecast_traces::requests::{Length, Lengths};
+    use moecast_traces::requests::generators::{self, Length, Lengths};
     let batch = Repeated { requests: 64, context: 2_048, ..Repeated::default() };
     let Setting { model, hardware, layout, kernels, exchange, factors, seed, .. } =
         setting(Overlap::NONE, batch);

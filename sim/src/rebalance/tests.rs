@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use moecast_profiles::cost::exchange;
 use moecast_profiles::cost::{AttentionBatch, CostModel, Kernels};
 use moecast_profiles::hardware::Hardware;
 use moecast_profiles::ids::ExpertId;
@@ -94,10 +95,21 @@ fn scenario(steps: &[Vec<u16>], slots: &[u16]) -> Scenario {
     let mut device = builtin::device("h200-sxm").unwrap();
     device.domain_bandwidth.value = Bandwidth(1_000_000_000);
     device.domain_latency.value = Nanos(500);
+    let (model, hardware) = (model(), Hardware::new(device, 1, 2).unwrap());
+    let engine = engine::find("trtllm").unwrap();
+    let ports = (exchange::find("ports").unwrap().build)(&exchange::Setting {
+        hardware: &hardware,
+        model: &model,
+        dispatch_type: engine.dispatch_type.value,
+        combine_type: engine.combine_type.value,
+        profile: None,
+    })
+    .unwrap();
     let setting = Setting {
-        model: model(),
-        hardware: Hardware::new(device, 1, 2).unwrap(),
-        engine: engine::find("trtllm").unwrap(),
+        model,
+        hardware,
+        engine,
+        exchange: [Arc::clone(&ports), ports],
         cost: Kernels {
             name: "rows".to_owned(),
             about: String::new(),

@@ -206,8 +206,12 @@ impl Chain {
             let work = Work::Transfer(Arc::clone(transfer));
             Some(self.add(program, kind, (layer, chunk), work, after))
         };
-        let sent: Vec<Option<u32>> =
-            chunks.clone().map(|chunk| send(program, chunk, 0, &before)).collect();
+        let mut sent: Vec<Option<u32>> = Vec::new();
+        for chunk in chunks.clone() {
+            // One stream sends: a chunk follows the one before it.
+            let after = sent.last().copied().flatten().map_or(before.clone(), |last| vec![last]);
+            sent.push(send(program, chunk, 0, &after));
+        }
         if let (Some(shared), true) = (&experts.shared, overlap.shared_beside) {
             let work = Work::Compute(Arc::clone(shared));
             ends.push(self.add(program, Kind::Shared, (layer, 0), work, &before));

@@ -73,6 +73,8 @@ struct Loop<'a> {
     /// By rank: whether it computes, and what is ready, by the time since when.
     busy: Vec<bool>,
     ready: Vec<Vec<(SimTime, u32)>>,
+    /// By rank: the micro-batch whose kernel ran last.
+    latest: Vec<u8>,
     events: Events,
 }
 
@@ -103,6 +105,7 @@ impl<'a> Loop<'a> {
             flows: BTreeMap::new(),
             busy: vec![false; ranks],
             ready: vec![Vec::new(); ranks],
+            latest: vec![0; ranks],
             events: Events { schedule, ..Events::default() },
         }
     }
@@ -188,19 +191,24 @@ impl<'a> Loop<'a> {
         }
     }
 
-    /// Lets `rank` begin what has been ready longest, the earliest of the program at a tie.
+    /// Lets `rank` begin what has been ready longest, the earliest of the program at a tie; a
+    /// micro-batch goes on until it waits for something, as engines yield only then.
     fn compute(&mut self, rank: u16, now: SimTime) {
         let own = usize::from(rank);
         if self.busy[own] {
             return;
         }
-        let first = self.ready[own].iter().enumerate().min_by_key(|(_, ready)| **ready);
+        let (program, latest) = (self.program, self.latest[own]);
+        let others = |operation: u32| program.operations()[operation as usize].batch != latest;
+        let ready = self.ready[own].iter().enumerate();
+        let first = ready.min_by_key(|(_, (since, number))| (others(*number), *since, *number));
         let Some((place, &(_, operation))) = first else { return };
         self.ready[own].swap_remove(place);
         let Work::Compute(times) = &self.program.operations()[operation as usize].work else {
             unreachable!("ranks compute kernels");
         };
         self.busy[own] = true;
+        self.latest[own] = self.program.operations()[operation as usize].batch;
         let end = now + Nanos::ceil_from(times[own]);
         self.queue.push(end, rank, Ended { operation, rank, start: now });
     }

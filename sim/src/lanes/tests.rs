@@ -138,7 +138,7 @@ fn transfers_that_meet_share_their_link() {
         let mut program = Program::new(1);
         for (batch, link) in (0..).zip(links) {
             let work = Work::Transfer(transfer(0.0, 10.0, link));
-            let kind = Kind::Dispatch;
+            let kind = Kind::Weights;
             program.add(Operation { kind, layer: 0, batch, chunk: 0, work, after: vec![] });
         }
         assert_eq!(program.steps().total, expected);

@@ -168,8 +168,8 @@ pub struct Operation {
     pub after: Vec<u32>,
 }
 
-/// The operations of one pass, in the order in which they are issued: kernels of a rank run in
-/// this order, and so do exchanges.
+/// The operations of one pass, in the order in which they are issued: what has been ready as long
+/// goes in this order where a lane is wanted twice.
 #[derive(Clone, Debug, Default)]
 pub struct Program {
     operations: Vec<Operation>,

@@ -1,17 +1,15 @@
 //! A program with every operation and transfer an event: each rank has lanes of its own, and
 //! transfers that cross the same links share them, max-min fair.
 //!
-//! Kernels run in the order of the program, as a stream runs them, and so do dispatches and
-//! combines among themselves; other transfers begin when they can. A transfer begins when all ranks
-//! are ready for it and ends for all at once: it is one flow that loads every link by the bytes it
-//! has to carry, its busiest link at full rate. Cost: an event an
+//! A transfer begins when all ranks are ready for it and ends for all at once: it is one flow that
+//! loads every link by the bytes it has to carry, its busiest link at full rate. Cost: an event an
 //! operation and rank, and one solution of the sharing whenever a transfer comes or goes.
 
 use std::collections::BTreeMap;
 
 use moecast_profiles::units::{Nanos, SimTime};
 
-use super::{Kind, Operation, Program, Schedule, Work};
+use super::{Program, Schedule, Work};
 use crate::event::EventQueue;
 use crate::flow::{FlowId, Transfers};
 
@@ -63,15 +61,6 @@ struct Ended {
     start: SimTime,
 }
 
-fn is_exchange(operation: &Operation) -> bool {
-    matches!(operation.kind, Kind::Dispatch | Kind::Combine)
-}
-
-fn numbers(program: &Program, wanted: impl Fn(&Operation) -> bool) -> Vec<u32> {
-    let all = (0..).zip(program.operations());
-    all.filter(|(_, operation)| wanted(operation)).map(|(number, _)| number).collect()
-}
-
 struct Loop<'a> {
     program: &'a Program,
     followers: Vec<Vec<u32>>,
@@ -81,16 +70,9 @@ struct Loop<'a> {
     transfers: Transfers,
     /// Operation and start by flow.
     flows: BTreeMap<FlowId, (u32, SimTime)>,
-    /// By rank: whether it computes.
+    /// By rank: whether it computes, and what is ready, by the time since when.
     busy: Vec<bool>,
-    /// By rank, the place of its next kernel in `kernels`, which run in the order of the program.
-    turn: Vec<usize>,
-    kernels: Vec<u32>,
-    /// Exchanges in the order of the program, the place of the next one, and whether one is under
-    /// way: one stream sends them.
-    exchanges: Vec<u32>,
-    next: usize,
-    sending: bool,
+    ready: Vec<Vec<(SimTime, u32)>>,
     events: Events,
 }
 
@@ -120,11 +102,7 @@ impl<'a> Loop<'a> {
             transfers: Transfers::new(vec![1.0; links]),
             flows: BTreeMap::new(),
             busy: vec![false; ranks],
-            turn: vec![0; ranks],
-            kernels: numbers(program, |one| matches!(one.work, Work::Compute(_))),
-            exchanges: numbers(program, is_exchange),
-            next: 0,
-            sending: false,
+            ready: vec![Vec::new(); ranks],
             events: Events { schedule, ..Events::default() },
         }
     }
@@ -158,14 +136,10 @@ impl<'a> Loop<'a> {
         self.transfers.end(flow, now);
         let (operation, start) = self.flows.remove(&flow).expect("every flow is a transfer");
         self.note(operation, None, start, now);
-        if is_exchange(&self.program.operations()[operation as usize]) {
-            self.sending = false;
-        }
         for place in 0..self.followers[operation as usize].len() {
             let follower = self.followers[operation as usize][place];
             self.release(follower, None, now);
         }
-        self.exchange(now);
         true
     }
 
@@ -193,55 +167,40 @@ impl<'a> Loop<'a> {
         let waits = &mut self.waits[follower as usize * self.program.ranks() + usize::from(rank)];
         *waits -= 1;
         if *waits == 0 {
+            self.ready[usize::from(rank)].push((now, follower));
             self.compute(rank, now);
         }
     }
 
     fn ready_everywhere(&mut self, number: u32, now: SimTime) {
-        let operation = &self.program.operations()[number as usize];
-        match &operation.work {
+        match &self.program.operations()[number as usize].work {
             Work::Compute(_) => {
                 for rank in 0..self.program.ranks() as u16 {
+                    self.ready[usize::from(rank)].push((now, number));
                     self.compute(rank, now);
                 }
             }
-            Work::Transfer(_) if is_exchange(operation) => self.exchange(now),
-            Work::Transfer(_) => self.send(number, now),
+            Work::Transfer(transfer) => {
+                let latency = Nanos::ceil_from(transfer.start);
+                let flow = self.transfers.start(now, transfer.busy, latency, &transfer.loads);
+                self.flows.insert(flow, (number, now));
+            }
         }
     }
 
-    /// Begins the next exchange, if it is ready and the one before it has ended.
-    fn exchange(&mut self, now: SimTime) {
-        let Some(&number) = self.exchanges.get(self.next) else { return };
-        if !self.sending && self.waits[number as usize * self.program.ranks()] == 0 {
-            self.sending = true;
-            self.next += 1;
-            self.send(number, now);
-        }
-    }
-
-    fn send(&mut self, number: u32, now: SimTime) {
-        let Work::Transfer(transfer) = &self.program.operations()[number as usize].work else {
-            unreachable!("kernels are computed");
-        };
-        let latency = Nanos::ceil_from(transfer.start);
-        let flow = self.transfers.start(now, transfer.busy, latency, &transfer.loads);
-        self.flows.insert(flow, (number, now));
-    }
-
-    /// Lets `rank` begin its next kernel, if that is ready: a stream does not look further.
+    /// Lets `rank` begin what has been ready longest, the earliest of the program at a tie.
     fn compute(&mut self, rank: u16, now: SimTime) {
         let own = usize::from(rank);
-        let Some(&operation) = self.kernels.get(self.turn[own]) else { return };
-        let waits = self.waits[operation as usize * self.program.ranks() + own];
-        if self.busy[own] || waits > 0 {
+        if self.busy[own] {
             return;
         }
+        let first = self.ready[own].iter().enumerate().min_by_key(|(_, ready)| **ready);
+        let Some((place, &(_, operation))) = first else { return };
+        self.ready[own].swap_remove(place);
         let Work::Compute(times) = &self.program.operations()[operation as usize].work else {
             unreachable!("ranks compute kernels");
         };
         self.busy[own] = true;
-        self.turn[own] += 1;
         let end = now + Nanos::ceil_from(times[own]);
         self.queue.push(end, rank, Ended { operation, rank, start: now });
     }

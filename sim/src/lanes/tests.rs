@@ -65,13 +65,15 @@ fn shared_experts_hide_behind_the_dispatch() {
     }
 }
 
-/// Two micro-batches, attention 10, dispatch 10, experts 10, combine 10, no start:
+/// Two micro-batches, attention 10, dispatch 10, experts 10, combine 10, no start. The second's
+/// attention has been ready for longer than the first's gate, which takes no time but has to wait:
 ///
 /// ```text
-/// compute   A1 B1 EA EB
-/// network      DA DB CA CB
+/// compute   A1 B1 ----- EA EB
+/// network         DA+DB    CA CB
 /// ```
-/// where EA waits for DA (20 to 30), CA for EA: 50 instead of 80 without overlap.
+/// both dispatches share the network from 20 to 40, experts run from 40 to 60, combines from 50
+/// on: 70 instead of 80 without overlap.
 #[test]
 fn two_micro_batches_take_turns() {
     let one = || {
@@ -79,8 +81,8 @@ fn two_micro_batches_take_turns() {
         (vec![layer(10.0, experts(&[10.0], None, exchange))], head(1))
     };
     let program = program(1, &[one(), one()], &Overlap::TWO_BATCH);
-    assert_eq!(program.steps().total, 50.0);
-    assert_eq!(events::run(&program, LINKS).schedule.total, 50.0);
+    assert_eq!(program.steps().total, 70.0);
+    assert_eq!(events::run(&program, LINKS).schedule.total, 70.0);
 }
 
 /// Two chunks: dispatches 10 and 10, experts 10 each behind them, combines 10 each: the links are

@@ -204,7 +204,10 @@ fn print(
         table.row(cells);
     }
     output.table(&table)?;
-    output.note("parts are what their operations take alone, one after the other; the pass is what overlap makes of them")?;
+    output.note(
+        "parts are what their operations take alone, one after the other; the pass is what \
+         overlap makes of them",
+    )?;
     if !judged.is_empty() {
         output.note("")?;
         output.table(&self::table(&judged.iter().collect::<Vec<_>>()))?;

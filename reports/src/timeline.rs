@@ -154,7 +154,8 @@ impl<W: Write> Timeline<W> {
         for rank in 0..ranks {
             write!(
                 self.out,
-                ",\n{{\"ph\":\"X\",\"pid\":{rank},\"tid\":{},\"ts\":{},\"dur\":{},\"name\":\"pass\"}}",
+                ",\n{{\"ph\":\"X\",\"pid\":{rank},\"tid\":{},\"ts\":{},\"dur\":{},\
+                 \"name\":\"pass\"}}",
                 Lane::Compute as u8,
                 Micros(start.0),
                 Micros(end.0.saturating_sub(start.0)),

@@ -1,7 +1,7 @@
 //! One forward pass of full batches on all ranks, layer by layer, with every token's experts.
 //!
 //! Tokens are drawn from a recording (or evenly), sent through the placement, and become the work
-//! of every rank and the bytes of every link ([`work`]); [`crate::lanes`] runs it, with or without
+//! of every rank and the bytes of every link (`work`); [`crate::lanes`] runs it, with or without
 //! overlap, in closed form or as events. What a service does between passes, and requests that
 //! come and go, are [`crate::serving`]'s.
 
@@ -134,27 +134,11 @@ impl Forward {
             let found = format!("pipeline = {}", layout.pipeline);
             return Err(Error::scenario("layout", found, "1: a pass of one stage"));
         }
+        check_batch(&batch, &overlap)?;
         if u32::from(hardware.ranks()) != layout.ranks() {
             let found = format!("{} GPUs in {}", hardware.ranks(), hardware.spec());
-            return Err(Error::scenario(
-                "layout",
-                found,
-                format!("the {} of {layout}", layout.ranks()),
-            ));
-        }
-        for (key, count, length) in [
-            ("requests", batch.requests, batch.context),
-            ("prompts", batch.prompts, batch.prompt_tokens),
-        ] {
-            let cut = u32::from(overlap.micro_batches);
-            if count > 0 && (length == 0 || count < cut) {
-                let found = format!("{count} {key} of {length} tokens");
-                let expected = format!("at least {cut} (one a micro-batch), of at least 1 token");
-                return Err(Error::scenario("batch", found, expected));
-            }
-        }
-        if batch.requests == 0 && batch.prompts == 0 {
-            return Err(Error::scenario("batch", "nothing", "requests, or prompts"));
+            let expected = format!("the {} of {layout}", layout.ranks());
+            return Err(Error::scenario("layout", found, expected));
         }
         if layout.exchanges() != exchange.is_some() {
             let expected = "one where attention has replicas, none elsewhere";
@@ -293,4 +277,23 @@ impl Forward {
     pub fn ranks(&self) -> u16 {
         self.hardware.ranks()
     }
+}
+
+/// Every micro-batch must have something to do.
+fn check_batch(batch: &Repeated, overlap: &Overlap) -> Result<()> {
+    for (key, count, length) in [
+        ("requests", batch.requests, batch.context),
+        ("prompts", batch.prompts, batch.prompt_tokens),
+    ] {
+        let cut = u32::from(overlap.micro_batches);
+        if count > 0 && (length == 0 || count < cut) {
+            let found = format!("{count} {key} of {length} tokens");
+            let expected = format!("at least {cut} (one a micro-batch), of at least 1 token");
+            return Err(Error::scenario("batch", found, expected));
+        }
+    }
+    if batch.requests == 0 && batch.prompts == 0 {
+        return Err(Error::scenario("batch", "nothing", "requests, or prompts"));
+    }
+    Ok(())
 }

@@ -64,17 +64,7 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
     };
     let placement = place(file, &deployment, seen.as_deref(), seed)?;
     let overlap = file.overlap.resolve()?;
-    let collective = file.scope.gathers().then(|| {
-        let Deployment { model, hardware, .. } = &deployment;
-        (exchange::find(COLLECTIVE)?.build)(&exchange::Setting {
-            hardware,
-            model,
-            dispatch_type: DataType::Bf16,
-            combine_type: DataType::Bf16,
-            profile: None,
-        })
-        .context("scope")
-    });
+    let collective = collective(file, &deployment)?;
     let (gpus, gpus_per_node) = (deployment.layout.gpus(), deployment.hardware.gpus_per_node());
     let about = format!(
         "{} on {} under {}, {}, {} slots by {}, {} routing, overlap: {overlap}",
@@ -98,7 +88,7 @@ pub(crate) fn build(file: &PassFile, folder: &Path, seed: Seed) -> Result<Built>
         batch: Repeated { requests, context, prompts, prompt_tokens },
         overlap,
         scope: file.scope,
-        collective: collective.transpose()?,
+        collective,
         seed,
     })?;
     Ok(Built { forward, gpus, gpus_per_node, about })
@@ -109,6 +99,24 @@ const HELDOUT: f64 = 0.5;
 
 /// What gathers weights and sums gradients.
 const COLLECTIVE: &str = "all-gather-reduce-scatter";
+
+fn collective(
+    file: &PassFile,
+    deployment: &Deployment,
+) -> Result<Option<Arc<dyn exchange::ExchangeModel>>> {
+    if !file.scope.gathers() {
+        return Ok(None);
+    }
+    let Deployment { model, hardware, .. } = deployment;
+    let built = (exchange::find(COLLECTIVE)?.build)(&exchange::Setting {
+        hardware,
+        model,
+        dispatch_type: DataType::Bf16,
+        combine_type: DataType::Bf16,
+        profile: None,
+    });
+    Ok(Some(built.context("scope")?))
+}
 
 fn model(file: &ModelFile, folder: &Path) -> Result<ModelShape> {
     match file {

@@ -96,7 +96,8 @@ fn chunks_make_a_pipeline() {
     assert_eq!(program.steps().total, 40.0);
 }
 
-/// Forward as above but attention 10, dispatch 20, experts 8, combine 30: 68. Backward: gradients of
+/// Forward as above but attention 10, dispatch 20, experts 8, combine 30: 68. Backward: gradients
+/// of
 /// results travel as tokens did (20), experts 16, gradients of tokens as results did (30),
 /// attention 20: 86. Sums of 25 and 25 come after both layers, or the second layer's beside the
 /// first's backward pass wherever its links are free.
@@ -180,11 +181,14 @@ proptest! {
     /// The bar of the two modes: 1% where nothing contends, 10% under two-batch overlap.
     #[test]
     fn the_modes_agree(layers in arbitrary_layers(4)) {
-        for (overlap, share, most) in
-            [(Overlap::NONE, 1.0, 0.01), (Overlap::SINGLE_BATCH, 1.0, 0.01), (Overlap::TWO_BATCH, 0.5, 0.1)]
-        {
+        for (overlap, share, most) in [
+            (Overlap::NONE, 1.0, 0.01),
+            (Overlap::SINGLE_BATCH, 1.0, 0.01),
+            (Overlap::TWO_BATCH, 0.5, 0.1),
+        ] {
             let program = random(&layers, share, &overlap);
-            let (step, event) = (program.steps().total, events::run(&program, LINKS).schedule.total);
+            let step = program.steps().total;
+            let event = events::run(&program, LINKS).schedule.total;
             prop_assert!((event / step - 1.0).abs() <= most, "{overlap}: {step} and {event}");
         }
     }

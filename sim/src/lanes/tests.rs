@@ -97,8 +97,7 @@ fn chunks_make_a_pipeline() {
 }
 
 /// Forward as above but attention 10, dispatch 20, experts 8, combine 30: 68. Backward: gradients
-/// of
-/// results travel as tokens did (20), experts 16, gradients of tokens as results did (30),
+/// of results travel as tokens did (20), experts 16, gradients of tokens as results did (30),
 /// attention 20: 86. Sums of 25 and 25 come after both layers, or the second layer's beside the
 /// first's backward pass wherever its links are free.
 #[test]

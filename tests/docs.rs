@@ -71,7 +71,9 @@ fn folder() -> Scratch {
     for folder in ["", "routed_experts", "expert_statistic"] {
         copy(&scratch, &format!("tests/data/{folder}"), folder);
     }
-    for folder in ["examples/sample", "examples/serving", "examples/studies", "traces/sample"] {
+    let examples =
+        ["sample", "serving", "studies", "systems"].map(|name| format!("examples/{name}"));
+    for folder in examples.iter().map(String::as_str).chain(["traces/sample"]) {
         copy(&scratch, folder, folder);
     }
     scratch.write("config.json", tiny_config(4, 16));

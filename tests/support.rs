@@ -17,6 +17,15 @@ pub(crate) struct Answer {
     pub(crate) stderr: String,
 }
 
+/// The words of a command line.
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split('"').enumerate().flat_map(|(index, part)| {
+        let quoted = (index % 2 == 1).then_some(part);
+        let plain = (index % 2 == 0).then(|| part.split_whitespace());
+        quoted.into_iter().chain(plain.into_iter().flatten())
+    })
+}
+
 impl Scratch {
     pub(crate) fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
@@ -34,10 +43,10 @@ impl Scratch {
         std::fs::read(self.path(name)).unwrap()
     }
 
-    /// Runs moecast with the words of `line`; no word holds a space.
+    /// Runs moecast with the words of `line`; what stands between double quotes is one word.
     pub(crate) fn run(&self, line: &str) -> Answer {
         let output = Command::new(env!("CARGO_BIN_EXE_moecast"))
-            .args(line.split_whitespace())
+            .args(words(line))
             .current_dir(self.folder.path())
             .env("NO_COLOR", "1")
             .output()

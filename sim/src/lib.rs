@@ -2,6 +2,7 @@
 //!
 //! [`run()`] is a function of its [`Scenario`]: no globals, no clock, no environment, no printing.
 
+pub mod cache;
 mod deal;
 pub mod dispatch;
 mod error;
@@ -12,6 +13,7 @@ pub mod lanes;
 pub mod placement;
 pub mod rebalance;
 pub mod record;
+pub mod residency;
 mod run;
 pub mod scenario;
 pub mod serving;

@@ -9,6 +9,7 @@ pub mod concat;
 mod error;
 pub mod export;
 pub mod format;
+pub mod future;
 mod header;
 pub mod import;
 mod random;

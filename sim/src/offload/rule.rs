@@ -1,0 +1,66 @@
+//! Rules that change which experts a token gets, or in which precision, for the sake of what is
+//! resident: a registry. All but `exact` change the model's output; the engine counts the tokens
+//! that they change, and reports say so.
+
+mod exact;
+
+use moecast_profiles::registry::{UnknownName, find as find_entry};
+
+/// One expert that one token chose.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pick {
+    /// Index of the token in the pass.
+    pub token: u32,
+    /// Logical expert.
+    pub expert: u16,
+    /// Place among the token's choices by gate weight, from 0.
+    pub rank: u16,
+    /// Gate weight; 1 / k where none was recorded.
+    pub weight: f32,
+    /// Version of the weights to be used: 0 is the highest precision.
+    pub version: u8,
+}
+
+/// What a rule may look at.
+pub struct View<'a> {
+    /// MoE layer.
+    pub layer: usize,
+    /// Whether a version of an expert is in GPU memory.
+    pub cached: &'a dyn Fn(u16, u8) -> bool,
+    /// Experts of this layer, most used before first.
+    pub popular: &'a [u16],
+    /// Versions that there are.
+    pub versions: u8,
+}
+
+/// Changes picks.
+pub trait Rule: Send {
+    /// Removes picks or replaces their experts or versions. Picks come token by token, by rank. A
+    /// token keeps at least one pick, and no expert twice.
+    fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>);
+}
+
+/// A rule that users pick by name.
+pub struct Entry {
+    /// Name as typed.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Versions that it needs; 1 where it knows no precision.
+    pub versions: u8,
+    /// Builds it with its knobs (see `about`), empty for defaults.
+    pub build: fn(&[f64]) -> Box<dyn Rule>,
+}
+
+moecast_profiles::named!(Entry);
+
+/// Every rule, alphabetical.
+pub const ALL: &[Entry] = &[exact::ENTRY];
+
+/// Finds a rule by name.
+///
+/// # Errors
+/// [`UnknownName`] lists the valid names.
+pub fn find(name: &str) -> Result<&'static Entry, UnknownName> {
+    find_entry("routing rule", ALL, name)
+}

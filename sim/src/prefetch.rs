@@ -1,0 +1,122 @@
+//! Which experts are copied before they are asked for: prefetchers, a registry.
+//!
+//! A prefetcher only wishes. The engine ([`crate::offload`]) drops wishes for what is resident or
+//! on its way, queues the others behind all demand, and cannot take back a copy that has started.
+//! Many published predictors are trained models; here they are the true routing seen through an
+//! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
+
+mod next_layer;
+mod none;
+
+use std::sync::Arc;
+
+use moecast_profiles::registry::{UnknownName, find as find_entry};
+use moecast_profiles::seed::Seed;
+
+use crate::cache::Routed;
+
+/// An expert that should be copied.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Wish {
+    /// MoE layer.
+    pub layer: u16,
+    /// Logical expert.
+    pub expert: u16,
+    /// Higher goes first; of equals the nearer layer, then the order of wishing.
+    pub priority: f32,
+}
+
+/// The routing that is still to come, for prefetchers that are given an accuracy and for the
+/// oracle.
+pub trait Ahead {
+    /// Distinct experts that this pass's tokens will choose in MoE layer `layer`, and how many
+    /// tokens choose each; empty beyond the last layer.
+    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+
+    /// The same for the tokens that wait for the next pass, as far as they are known.
+    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+}
+
+/// What a prefetcher may look at.
+pub struct View<'a> {
+    /// MoE layer whose router has just spoken; `None` before the first layer of a pass.
+    pub layer: Option<usize>,
+    /// Number of the pass.
+    pub pass: u64,
+    /// Requests of the tokens of this pass, as the recording numbers them, in order.
+    pub requests: &'a [u32],
+    /// Whether an expert is in GPU memory, or on its way there.
+    pub resident: &'a dyn Fn(usize, u16) -> bool,
+    /// How many seconds a layer would gain if an expert that `counts` tokens ask for were resident:
+    /// what the compute target would do with it and without.
+    pub gain: &'a dyn Fn(usize, &[(u16, u32)], u16) -> f64,
+    /// What is to come.
+    pub ahead: &'a dyn Ahead,
+}
+
+/// Wishes for copies.
+pub trait Prefetcher: Send {
+    /// A router has spoken: what prefetchers learn from, in deployment too.
+    fn routed(&mut self, _: &Routed<'_>) {}
+
+    /// A request of the recording is over: `activations` `[M][E]` tokens.
+    fn finished(&mut self, _request: u32) {}
+
+    /// Adds wishes, right after [`Self::routed`] (and once before the first layer of a pass).
+    fn wish(&mut self, view: &View<'_>, into: &mut Vec<Wish>);
+}
+
+/// What a prefetcher is built for.
+#[derive(Clone)]
+pub struct Setting {
+    /// MoE layers.
+    pub layers: usize,
+    /// Experts a layer.
+    pub experts: usize,
+    /// Experts that a token chooses in a layer.
+    pub top_k: usize,
+    /// Layers ahead that may be wished for; at least 1.
+    pub depth: usize,
+    /// Share of predicted experts that are right, one layer ahead; entries have a default.
+    pub accuracy: Option<f64>,
+    /// One seed; prefetchers name their stream.
+    pub seed: Seed,
+    /// What was seen before: the training part of the recording.
+    pub trained: Arc<Trained>,
+}
+
+/// What prefetchers are fitted on.
+#[derive(Clone, Debug, Default)]
+pub struct Trained {
+    /// `[M][E]` tokens.
+    pub loads: Vec<Vec<u64>>,
+    /// `[M - 1][E][E]` tokens that chose the one expert and, in the next layer, the other.
+    pub transitions: Vec<Vec<Vec<u32>>>,
+    /// One `[M * E]` activation matrix a request: tokens.
+    pub requests: Vec<Vec<u32>>,
+}
+
+/// A prefetcher that users pick by name.
+pub struct Entry {
+    /// Name as typed.
+    pub name: &'static str,
+    /// One line.
+    pub about: &'static str,
+    /// Whether it sees the routing to come, through an accuracy or as it is.
+    pub looks_ahead: bool,
+    /// Builds it.
+    pub build: fn(&Setting) -> Box<dyn Prefetcher>,
+}
+
+moecast_profiles::named!(Entry);
+
+/// Every prefetcher, alphabetical.
+pub const ALL: &[Entry] = &[next_layer::ENTRY, none::ENTRY];
+
+/// Finds a prefetcher by name.
+///
+/// # Errors
+/// [`UnknownName`] lists the valid names.
+pub fn find(name: &str) -> Result<&'static Entry, UnknownName> {
+    find_entry("prefetcher", ALL, name)
+}

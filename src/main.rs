@@ -26,6 +26,7 @@ mod study;
 mod swarm;
 mod trace;
 mod validate;
+mod variants;
 
 use std::process::ExitCode;
 

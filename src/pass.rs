@@ -15,9 +15,10 @@ use moecast_sim::lanes::Kind;
 use serde_json::{Value, json};
 
 use self::build::Built;
-use self::file::{Passes, Published, Unit, Variant};
+use self::file::{PassFile, Passes, Unit};
 use crate::cli::{self, Global};
 use crate::output::{Output, Table, show_micros};
+use crate::variants::{self, Judged, Variant};
 
 /// A variant that was run.
 pub(crate) struct Ran {
@@ -29,13 +30,13 @@ pub(crate) struct Ran {
 impl Ran {
     /// Draws and runs passes of `variant`; paths in it start at `folder`.
     pub(crate) fn new(
-        variant: &Variant,
+        variant: &Variant<PassFile>,
         folder: &Path,
         mode: Mode,
         precision: Precision,
         seed: Seed,
     ) -> Result<Self> {
-        let built = build::build(&variant.pass, folder, seed)
+        let built = build::build(&variant.typed, folder, seed)
             .with_context(|| format!("variant {}", variant.name))?;
         let estimate = built.forward.estimate(mode, precision);
         Ok(Self { name: variant.name.clone(), built, estimate })
@@ -62,81 +63,28 @@ impl Ran {
     }
 }
 
-/// A published figure beside the simulated one.
-pub(crate) struct Judged {
-    pub(crate) system: String,
-    pub(crate) published: Published,
-    pub(crate) simulated: f64,
-}
-
-impl Judged {
-    /// Holds what was `published` against what `ran`.
-    pub(crate) fn new(system: &str, published: &Published, ran: &[Ran]) -> Self {
-        let of = |name: &str| ran.iter().find(|ran| ran.name == name).expect("checked on reading");
-        let own = of(&published.variant);
-        let simulated = match published.unit {
+/// What was published of the variants of `passes` that `ran`.
+pub(crate) fn judge(passes: &Passes, ran: &[Ran]) -> Vec<Judged> {
+    let of = |name: &str| ran.iter().find(|own| own.name == name).expect("it ran");
+    let names: Vec<&str> = ran.iter().map(|own| own.name.as_str()).collect();
+    passes.judge(&names, |unit, variant, over| {
+        let own = of(variant);
+        match unit {
             Unit::PerGpu => own.per_gpu(),
             Unit::PerNode => own.per_gpu() * f64::from(own.built.gpus_per_node),
             Unit::Milliseconds => own.estimate.time * 1e-6,
-            Unit::Times => {
-                let over = published.over.as_deref().expect("checked on reading");
-                own.per_gpu() / of(over).per_gpu()
-            }
-        };
-        Self { system: system.to_owned(), published: published.clone(), simulated }
-    }
-
-    pub(crate) fn error(&self) -> f64 {
-        self.simulated / self.published.measured - 1.0
-    }
-
-    /// The figure and what it is of.
-    pub(crate) fn title(&self) -> String {
-        let Published { variant, over, .. } = &self.published;
-        match over {
-            Some(over) => format!("{variant} over {over}"),
-            None => variant.clone(),
+            Unit::Times => own.per_gpu() / of(over.expect("checked on reading")).per_gpu(),
         }
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        let Published { variant, over, unit, measured, source, assumed, .. } = &self.published;
-        json!({
-            "system": self.system, "variant": variant, "over": over, "unit": unit,
-            "measured": measured, "predicted": self.simulated, "error": self.error(),
-            "source": source, "assumed": assumed,
-        })
-    }
-}
-
-/// Published figures as a table.
-pub(crate) fn table(judged: &[&Judged]) -> Table {
-    let mut table = Table::new(&["system", "figure", "unit", "published", "simulated", "error"]);
-    for row in judged {
-        let digits = |value: f64| match row.published.unit {
-            Unit::Times | Unit::Milliseconds => format!("{value:.2}"),
-            Unit::PerGpu | Unit::PerNode => format!("{value:.0}"),
-        };
-        let unit = serde_json::to_value(row.published.unit).unwrap_or_default();
-        table.row([
-            row.system.clone(),
-            row.title(),
-            unit.as_str().unwrap_or_default().to_owned(),
-            digits(row.published.measured),
-            digits(row.simulated),
-            format!("{:+.1}%", row.error() * 100.0),
-        ]);
-    }
-    table
+    })
 }
 
 pub(crate) fn run(arguments: &cli::Pass, global: &Global, output: &Output) -> Result<()> {
-    let passes = file::read(&arguments.file)?;
+    let passes = Passes::read(&arguments.file)?;
     let folder = arguments.file.parent().unwrap_or(Path::new(""));
     let precision = Precision { relative: arguments.precision, ..Precision::default() };
-    let chosen: Vec<&Variant> = match &arguments.variant {
+    let chosen: Vec<&Variant<PassFile>> = match &arguments.variant {
         None => passes.variants.iter().collect(),
-        Some(name) => vec![find(&passes, name)?],
+        Some(name) => vec![passes.find("--variant", name)?],
     };
     let mode = arguments.mode.into();
     let bar = output.progress("pass", chosen.len() as u64, crate::output::Measure::Count);
@@ -146,13 +94,7 @@ pub(crate) fn run(arguments: &cli::Pass, global: &Global, output: &Output) -> Re
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let has = |name: &String| ran.iter().any(|own| own.name == *name);
-    let judged: Vec<Judged> = passes
-        .published
-        .iter()
-        .filter(|own| has(&own.variant) && own.over.as_ref().is_none_or(has))
-        .map(|own| Judged::new(&passes.name, own, &ran))
-        .collect();
+    let judged = judge(&passes, &ran);
     if let Some(path) = &arguments.timeline {
         let [own] = &ran[..] else {
             bail!("--timeline: {} variants; expected --variant with one", ran.len());
@@ -168,13 +110,6 @@ pub(crate) fn run(arguments: &cli::Pass, global: &Global, output: &Output) -> Re
         return Ok(());
     }
     print(&passes, mode, &ran, &judged, output)
-}
-
-fn find<'a>(passes: &'a Passes, name: &str) -> Result<&'a Variant> {
-    passes.variants.iter().find(|own| own.name == name).with_context(|| {
-        let names: Vec<&str> = passes.variants.iter().map(|own| own.name.as_str()).collect();
-        format!("--variant {name}: not in the file; expected one of {}", names.join(", "))
-    })
 }
 
 fn print(
@@ -210,9 +145,8 @@ fn print(
     )?;
     if !judged.is_empty() {
         output.note("")?;
-        output.table(&self::table(&judged.iter().collect::<Vec<_>>()))?;
-        let mut assumed: Vec<&String> =
-            judged.iter().flat_map(|row| &row.published.assumed).collect();
+        output.table(&variants::table(&judged.iter().collect::<Vec<_>>()))?;
+        let mut assumed: Vec<&String> = judged.iter().flat_map(|row| &row.assumed).collect();
         assumed.dedup();
         for line in assumed {
             output.note(&format!("assumed: {line}"))?;

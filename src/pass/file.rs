@@ -1,53 +1,17 @@
 //! A file of passes: a base, variants that change keys of it, and what was published of them.
 
-use std::path::Path;
-
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::units::Bandwidth;
 use moecast_sim::forward::scope::Scope;
 use moecast_sim::lanes::compose::Overlap;
 use moecast_sim::serving::file::LayoutFile;
 use serde::{Deserialize, Serialize};
-use toml::Table;
 
-use crate::keys;
-
-/// A file as typed.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Typed {
-    name: String,
-    about: String,
-    /// Keys of [`PassFile`].
-    base: Table,
-    #[serde(default)]
-    variants: Vec<VariantFile>,
-    #[serde(default)]
-    published: Vec<Published>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VariantFile {
-    name: String,
-    #[serde(default)]
-    set: Table,
-}
+use crate::variants::{self, Suite};
 
 /// Passes of one system, and what was published of them.
-pub(crate) struct Passes {
-    pub(crate) name: String,
-    pub(crate) about: String,
-    pub(crate) variants: Vec<Variant>,
-    pub(crate) published: Vec<Published>,
-}
-
-/// A pass by name.
-pub(crate) struct Variant {
-    pub(crate) name: String,
-    pub(crate) pass: PassFile,
-}
+pub(crate) type Passes = Suite<PassFile>;
 
 /// One pass, as typed.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -161,6 +125,11 @@ pub(crate) struct BatchFile {
     pub(crate) prompt_tokens: u32,
 }
 
+impl variants::Typed for PassFile {
+    const NAMES_OR_TABLES: &'static [&'static str] = &["overlap"];
+    type Unit = Unit;
+}
+
 /// What a figure counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Unit {
@@ -176,75 +145,15 @@ pub(crate) enum Unit {
     Times,
 }
 
-/// A figure that somebody measured.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Published {
-    pub(crate) variant: String,
-    /// What it is compared with, where the unit is `times`.
-    #[serde(default)]
-    pub(crate) over: Option<String>,
-    pub(crate) unit: Unit,
-    pub(crate) measured: f64,
-    pub(crate) source: String,
-    /// Absolute error that it may not exceed: what it was when somebody last looked.
-    #[serde(default)]
-    pub(crate) error_max: Option<f64>,
-    /// What the source does not say, or moecast does not do.
-    #[serde(default)]
-    pub(crate) assumed: Vec<String>,
-}
-
-/// Reads the file at `path`.
-pub(crate) fn read(path: &Path) -> Result<Passes> {
-    let shown = path.display().to_string();
-    resolve(keys::read_toml(path)?).context(shown)
-}
-
-/// Reads a file that ships with moecast.
-pub(crate) fn parse(text: &str, name: &str) -> Result<Passes> {
-    resolve(toml::from_str(text).with_context(|| name.to_owned())?).with_context(|| name.to_owned())
-}
-
-fn resolve(typed: Typed) -> Result<Passes> {
-    let Typed { name, about, base, variants, published } = typed;
-    let mut found: Vec<Variant> = Vec::new();
-    let all = if variants.is_empty() {
-        vec![VariantFile { name: name.clone(), set: Table::new() }]
-    } else {
-        variants
-    };
-    for VariantFile { name, set } in all {
-        let twice = found.iter().any(|own| own.name == name);
-        ensure!(!twice, "variant {name}: twice; expected another name");
-        let (mut table, changes) = (base.clone(), keys::flat(set));
-        // A scheme by name and one by its choices are one key.
-        for (key, value) in &changes {
-            if key.starts_with("overlap.") && table.get("overlap").is_some_and(|own| own.is_str()) {
-                table.remove("overlap");
-            }
-            keys::set(&mut table, key, value.clone())?;
-        }
-        let pass: std::result::Result<PassFile, _> = table.try_into();
-        let pass = pass.map_err(|error| keys::explained(&error, &changes));
-        found.push(Variant { pass: pass.with_context(|| format!("variant {name}"))?, name });
+impl variants::Unit for Unit {
+    fn relative(self) -> bool {
+        self == Self::Times
     }
-    for Published { variant, over, unit, measured, .. } in &published {
-        for name in std::iter::once(variant).chain(over) {
-            if !found.iter().any(|own| own.name == *name) {
-                let names: Vec<&str> = found.iter().map(|own| own.name.as_str()).collect();
-                bail!("published: variant {name}; expected one of {}", names.join(", "));
-            }
+
+    fn digits(self) -> usize {
+        match self {
+            Self::Times | Self::Milliseconds => 2,
+            Self::PerGpu | Self::PerNode => 0,
         }
-        ensure!(
-            *measured > 0.0 && measured.is_finite(),
-            "published of {variant}: measured {measured}; expected a number above 0"
-        );
-        let relative = *unit == Unit::Times;
-        ensure!(
-            relative == over.is_some(),
-            "published of {variant}: over; expected with the unit times, and with no other"
-        );
     }
-    Ok(Passes { name, about, variants: found, published })
 }

@@ -12,8 +12,9 @@ use serde_json::{Value, json};
 use super::Errors;
 use crate::cli::{self, Global};
 use crate::output::{Output, one_line};
-use crate::pass::file::{self, Passes, Unit};
-use crate::pass::{Judged, Ran, table};
+use crate::pass::file::Passes;
+use crate::pass::{Ran, judge};
+use crate::variants::{Judged, table};
 
 /// Systems that ship with moecast: a name for errors, and the file.
 const SHIPPED: &[(&str, &str)] = &[
@@ -36,9 +37,9 @@ struct Outcome {
 
 pub(super) fn run(arguments: &cli::Validate, global: &Global, output: &Output) -> Result<()> {
     let (suites, folder) = match &arguments.suite {
-        Some(path) => (vec![file::read(path)?], path.parent().unwrap_or(Path::new(""))),
+        Some(path) => (vec![Passes::read(path)?], path.parent().unwrap_or(Path::new(""))),
         None => {
-            let shipped = SHIPPED.iter().map(|(name, text)| file::parse(text, name));
+            let shipped = SHIPPED.iter().map(|(name, text)| Passes::parse(text, name));
             (shipped.collect::<Result<Vec<_>>>()?, Path::new(""))
         }
     };
@@ -48,7 +49,7 @@ pub(super) fn run(arguments: &cli::Validate, global: &Global, output: &Output) -
     spinner.finish_and_clear();
     answer(&suites, &outcomes, output)?;
     let all: Vec<&Judged> = outcomes.iter().flat_map(|outcome| &outcome.judged).collect();
-    let worse: Vec<String> = all.iter().filter_map(|row| worsened(row)).collect();
+    let worse: Vec<String> = all.iter().filter_map(|row| row.worsened()).collect();
     match worse.first() {
         Some(first) => bail!("{first}; {} of {} figures are worse", worse.len(), all.len()),
         None => Ok(()),
@@ -65,29 +66,14 @@ fn outcome(suite: &Passes, folder: &Path, seed: Seed) -> Outcome {
             Err(error) => skipped.push((variant.name.clone(), one_line(&error))),
         }
     }
-    let has = |name: &String| ran.iter().any(|own| own.name == *name);
-    let judged = suite
-        .published
-        .iter()
-        .filter(|own| has(&own.variant) && own.over.as_ref().is_none_or(has))
-        .map(|own| Judged::new(&suite.name, own, &ran))
-        .collect();
+    let judged = judge(suite, &ran);
     Outcome { judged, skipped }
-}
-
-/// What is worse than the file says it was.
-fn worsened(row: &Judged) -> Option<String> {
-    let (error, most) = (row.error(), row.published.error_max?);
-    (error.abs() > most).then(|| {
-        let title = row.title();
-        format!("{title}: off by {:+.1}%; expected at most {:.1}%", error * 100.0, most * 100.0)
-    })
 }
 
 fn answer(suites: &[Passes], outcomes: &[Outcome], output: &Output) -> Result<()> {
     let all: Vec<&Judged> = outcomes.iter().flat_map(|outcome| &outcome.judged).collect();
     let of = |times: bool| {
-        let own = all.iter().filter(|row| (row.published.unit == Unit::Times) == times);
+        let own = all.iter().filter(|row| row.relative == times);
         Errors::of(own.map(|row| row.error()))
     };
     let (throughput, speed_ups) = (of(false), of(true));
@@ -121,8 +107,8 @@ fn answer(suites: &[Passes], outcomes: &[Outcome], output: &Output) -> Result<()
     }
     output.note("no constant was fitted on any of them")?;
     for row in &all {
-        output.note(&format!("note: {}: {}", row.title(), row.published.source))?;
-        for assumed in &row.published.assumed {
+        output.note(&format!("note: {}: {}", row.title, row.source))?;
+        for assumed in &row.assumed {
             output.note(&format!("      assumed: {assumed}"))?;
         }
     }
@@ -140,17 +126,17 @@ mod tests {
     #[test]
     fn shipped_systems_are_sound_and_one_is_within_its_bounds() {
         for (name, text) in SHIPPED {
-            let suite = file::parse(text, name).unwrap();
+            let suite = Passes::parse(text, name).unwrap();
             assert_eq!(suite.name, *name);
             assert!(suite.published.iter().all(|own| own.error_max.is_some()), "{name}");
         }
         let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "sglang-gb200").unwrap();
-        let mut suite = file::parse(text, name).unwrap();
+        let mut suite = Passes::parse(text, name).unwrap();
         suite.variants.truncate(1);
         let Outcome { judged, skipped } = outcome(&suite, Path::new(""), Seed(0));
         assert!(skipped.is_empty() && judged.len() == 2, "{skipped:?}");
         for row in &judged {
-            assert_eq!(worsened(row), None);
+            assert_eq!(row.worsened(), None);
         }
     }
 
@@ -170,7 +156,7 @@ mod tests {
                 "variant x; expected one of",
             ),
         ] {
-            let error = file::parse(&right.replacen(from, to, 1), "own.toml").err().unwrap();
+            let error = Passes::parse(&right.replacen(from, to, 1), "own.toml").err().unwrap();
             let said = format!("{error:#}");
             assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
         }

@@ -1,0 +1,505 @@
+//! One forward pass: layer by layer, what the GPUs, the processor, the host and the links do.
+//!
+//! A layer: attention and router on the GPUs; the host reads the choices and looks experts up;
+//! the target assigns them; copies start, in order of tokens; the GPU computes what it has in one
+//! call, then every expert as it arrives; the processor computes its own beside it. The layer ends
+//! when all have. Wishes of the prefetcher are queued behind, and start when links are idle.
+
+use std::sync::Arc;
+
+use moecast_profiles::cost::AttentionBatch;
+use moecast_profiles::ids::MoeLayer;
+use moecast_profiles::units::{Nanos, SimTime};
+use moecast_traces::RoutingTrace;
+
+use super::memory::{Memory, Place};
+use super::picks::Picks;
+use super::record::{Pass, Run};
+use super::rule::{self, Rule};
+use super::simulate::{Setup, seconds};
+use super::target::{Asked, At, By, Target, Work, makespan};
+use crate::cache::{Item, Routed};
+use crate::error::Result;
+use crate::prefetch::{Ahead, Prefetcher, View, Wish};
+
+pub(super) fn ordinal(layer: usize) -> MoeLayer {
+    MoeLayer(u16::try_from(layer).expect("layers are u16"))
+}
+
+/// All that changes while passes run.
+pub(super) struct Engine<'s, 'a> {
+    setup: &'s Setup<'a>,
+    memory: Memory<'s>,
+    /// Absent only while it is asked.
+    prefetcher: Option<Box<dyn Prefetcher>>,
+    target: Box<dyn Target>,
+    rule: Box<dyn Rule>,
+    /// `[M][E]` experts, most used in training first.
+    popular: Vec<Vec<u16>>,
+    picks: Picks,
+    touched: Vec<bool>,
+    wishes: Vec<Wish>,
+    pass: Pass,
+    number: u64,
+    run: Run,
+}
+
+/// The tokens of a pass and of the one after it.
+struct Tokens<'t> {
+    trace: &'t RoutingTrace,
+    rows: &'t [usize],
+    next: &'t [usize],
+    requests: &'t [u32],
+}
+
+impl Tokens<'_> {
+    fn count(&self, rows: &[usize], layer: usize, into: &mut Vec<(u16, u32)>) {
+        into.clear();
+        if layer >= self.trace.header().moe_layers() {
+            return;
+        }
+        let mut experts: Vec<u16> = rows
+            .iter()
+            .flat_map(|&row| self.trace.chosen(row, ordinal(layer)).map(|expert| expert.0))
+            .collect();
+        experts.sort_unstable();
+        for run in experts.chunk_by(|a, b| a == b) {
+            into.push((run[0], u32::try_from(run.len()).unwrap_or(u32::MAX)));
+        }
+    }
+}
+
+impl Ahead for Tokens<'_> {
+    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
+        self.count(self.rows, layer, into);
+    }
+
+    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
+        self.count(self.next, layer, into);
+    }
+}
+
+/// One layer as it is being timed.
+struct Timing {
+    /// When the GPUs are done with attention, router and shared experts.
+    shared: SimTime,
+    /// When the host has looked everything up.
+    known: SimTime,
+}
+
+impl<'s, 'a> Engine<'s, 'a> {
+    pub(super) fn new(setup: &'s Setup<'a>, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
+        let experts = u16::try_from(setup.shape.experts).expect("experts are u16");
+        let popular = (0..setup.shape.layers)
+            .map(|layer| {
+                let mut order: Vec<u16> = (0..experts).collect();
+                if let Some(loads) = setup.cache.trained.get(layer) {
+                    order.sort_by_key(|&expert| (u64::MAX - loads[usize::from(expert)], expert));
+                }
+                order
+            })
+            .collect();
+        let run = Run { per_layer: vec![[0; 2]; setup.shape.layers], ..Run::default() };
+        Ok(Self {
+            memory: Memory::new(&setup.shape, &setup.machine, &setup.cache, streams)?,
+            prefetcher: Some((setup.prefetcher.build)(&setup.prefetch)),
+            target: (setup.target.build)(),
+            rule: (setup.rule.build)(&setup.knobs),
+            popular,
+            picks: Picks::default(),
+            touched: Vec::new(),
+            wishes: Vec::new(),
+            pass: Pass::default(),
+            number: 0,
+            run,
+            setup,
+        })
+    }
+
+    /// Runs one pass over `rows` of the recording; returns when it ends.
+    pub(super) fn pass(
+        &mut self,
+        start: SimTime,
+        rows: &[usize],
+        next: &[usize],
+        requests: &[u32],
+        batch: AttentionBatch,
+        heads: u32,
+    ) -> SimTime {
+        let setup = self.setup;
+        let tokens = Tokens { trace: setup.trace, rows, next, requests };
+        let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let prefill = batch.prefill.tokens > 0;
+        self.pass = Pass { start, tokens: count, prefill, ..Pass::default() };
+        self.touched.clear();
+        self.touched.resize(rows.len(), false);
+        self.wish(&tokens, None, start);
+        let attention = setup.kernels.attention(batch) + setup.kernels.all_reduce(count);
+        let mut now = start + setup.machine.costs.pass;
+        for hidden in 0..setup.model.hidden_layers {
+            now = now + attention;
+            self.run.gpu_busy += attention;
+            if let Some(layer) = setup.model.ordinal(hidden) {
+                now = self.layer(layer.index(), &tokens, now);
+            } else {
+                let dense = setup.kernels.dense_layer(count) + setup.kernels.all_reduce(count);
+                now = now + dense;
+                self.run.gpu_busy += dense;
+            }
+        }
+        now = now + setup.kernels.head(heads);
+        self.memory.turn();
+        self.pass.end = now;
+        self.pass.changed_tokens = self.touched.iter().filter(|&&touched| touched).count() as u64;
+        self.run.passes.push(self.pass);
+        self.run.expert_bytes_max = self.run.expert_bytes_max.max(self.memory.used());
+        self.number += 1;
+        now
+    }
+
+    /// The experts of one layer, whose attention ends at `start`.
+    fn layer(&mut self, layer: usize, tokens: &Tokens<'_>, start: SimTime) -> SimTime {
+        let setup = self.setup;
+        let count = self.pass.tokens;
+        let gate = setup.kernels.gate(count);
+        let shared = setup.kernels.shared_experts(count);
+        let routed = start + gate;
+        self.run.gpu_busy += gate + shared;
+        self.route(layer, tokens);
+        let costs = &setup.machine.costs;
+        let handling = costs.synchronisation + costs.lookup * self.picks.asked.len() as u64;
+        let timing = Timing { shared: routed + shared, known: routed + handling };
+        self.pass.handling += handling;
+        self.memory.drop_before(u16::try_from(layer).expect("layers are u16"));
+        self.memory.advance(timing.known);
+        let mut end = self.experts(layer, &timing);
+        end = end.max(timing.shared).max(timing.known) + setup.kernels.all_reduce(count);
+        self.wish(tokens, Some(layer), timing.known);
+        // What idle links do while this layer is computed.
+        self.memory.advance(end);
+        end
+    }
+
+    /// What the router chose, and what a rule makes of it.
+    fn route(&mut self, layer: usize, tokens: &Tokens<'_>) {
+        let (setup, shape) = (self.setup, &self.setup.shape);
+        self.picks.read(setup.trace, layer, tokens.rows);
+        self.pass.picks += self.picks.picks.len() as u64;
+        self.picks.count(shape);
+        let routed = Routed {
+            layer: ordinal(layer).0,
+            tokens: self.pass.tokens,
+            experts: &self.picks.experts,
+            counts: &self.picks.counts,
+            weights: &self.picks.weights,
+        };
+        self.memory.routed(&routed);
+        if let Some(prefetcher) = &mut self.prefetcher {
+            prefetcher.routed(&routed);
+        }
+        if setup.rule.name == "exact" {
+            return;
+        }
+        let memory = &self.memory;
+        let cached = |expert: u16, version: u8| {
+            shape.parts(layer, expert, version).all(|unit| memory.is_near(unit))
+        };
+        let view = rule::View {
+            layer,
+            cached: &cached,
+            popular: &self.popular[layer],
+            versions: u8::try_from(shape.versions).expect("few versions"),
+        };
+        let rule = &mut self.rule;
+        let changes = self.picks.change(shape, &mut self.touched, |picks| rule.apply(&view, picks));
+        self.pass.changed += changes.changed;
+        self.pass.lowered += changes.lowered;
+    }
+
+    /// Finds, copies and computes what is asked for. Returns when the last expert is done.
+    fn experts(&mut self, layer: usize, timing: &Timing) -> SimTime {
+        let shape = &self.setup.shape;
+        let asked = std::mem::take(&mut self.picks.asked);
+        let units: Vec<u32> = asked
+            .iter()
+            .flat_map(|&(expert, version, ..)| shape.parts(layer, expert, version))
+            .collect();
+        self.memory.begin(layer, &units);
+        let mut end = timing.known;
+        let mut processor = timing.known;
+        for rank in 0..shape.ranks {
+            let own: Vec<Asked> = asked
+                .iter()
+                .filter(|(expert, ..)| usize::from(*expert) % shape.ranks == rank)
+                .map(|&(expert, version, rows, weight)| {
+                    self.ask(layer, (expert, version), rows, weight, timing.known)
+                })
+                .collect();
+            let versions: Vec<u8> = asked
+                .iter()
+                .filter(|(expert, ..)| usize::from(*expert) % shape.ranks == rank)
+                .map(|&(_, version, ..)| version)
+                .collect();
+            end = end.max(self.rank(layer, rank, &own, &versions, timing, &mut processor));
+        }
+        self.picks.asked = asked;
+        end.max(processor)
+    }
+
+    /// One expert as targets see it at `now`.
+    fn ask(
+        &self,
+        layer: usize,
+        (expert, version): (u16, u8),
+        rows: u32,
+        weight: f32,
+        now: SimTime,
+    ) -> Asked {
+        let (mut ready, mut copy, mut read) = (0.0_f64, 0.0, 0.0);
+        let mut bytes = 0;
+        for unit in self.setup.shape.parts(layer, expert, version) {
+            bytes += self.setup.shape.bytes[unit as usize];
+            let (near, far) = self.memory.copy_times(unit);
+            match self.memory.place(unit) {
+                Place::Gpu(at) => ready = ready.max(at.0.saturating_sub(now.0) as f64 * 1e-9),
+                Place::Host => copy += seconds(near),
+                Place::Storage => {
+                    copy += seconds(near);
+                    read += seconds(far);
+                }
+            }
+        }
+        let at = if copy == 0.0 {
+            At::Gpu(ready)
+        } else if read == 0.0 {
+            At::Host(copy)
+        } else {
+            let busy = self.memory.storage.free().0.saturating_sub(now.0) as f64 * 1e-9;
+            At::Storage(busy + read, copy)
+        };
+        let gpu = seconds(self.setup.kernels.experts(u64::from(self.pass.tokens), &[rows]));
+        let cpu = self.on_processor(bytes, rows).map_or(f64::INFINITY, seconds);
+        Asked { expert, rows, weight, at, gpu, cpu }
+    }
+
+    fn on_processor(&self, bytes: u64, rows: u32) -> Option<Nanos> {
+        let model = self.setup.model;
+        let values = u128::from(model.hidden) * u128::from(model.expert_inter);
+        let processor = self.setup.machine.processor.as_ref()?;
+        Some(processor.time(bytes, 6 * values * u128::from(rows)))
+    }
+
+    /// Time of the activations of `rows` rows to host memory, or back.
+    fn hop(&self, rows: u64) -> Nanos {
+        let bytes = rows * u64::from(self.setup.model.hidden) * 2;
+        self.setup.machine.tiers[0].time(bytes, 1)
+    }
+
+    /// The experts of one rank. Returns when its GPU is done; `processor` is when the processor is.
+    fn rank(
+        &mut self,
+        layer: usize,
+        rank: usize,
+        own: &[Asked],
+        versions: &[u8],
+        timing: &Timing,
+        processor: &mut SimTime,
+    ) -> SimTime {
+        let since = |at: SimTime| at.0.saturating_sub(timing.known.0) as f64 * 1e-9;
+        let hop = self.hop(self.pass.tokens.into());
+        let work = Work {
+            asked: own,
+            link_busy: since(self.memory.links[rank].free()),
+            gpu_busy: since(timing.shared),
+            cpu_busy: since(*processor) + seconds(hop),
+        };
+        let mut by = Vec::with_capacity(own.len());
+        self.target.assign(&work, &mut by);
+        assert_eq!(by.len(), own.len(), "a target assigns every expert");
+        let copied = self.settle(layer, own, versions, &by);
+        let costs = &self.setup.machine.costs;
+        let (arrivals, host) = self.copy(layer, own, versions, copied, timing.known);
+        let evictions = costs.eviction * host.1;
+        let open = timing.shared.max(host.0 + evictions);
+        self.pass.handling += Nanos(host.0.0 - timing.known.0) + evictions;
+        let done = self.on_gpu(own, &by, &arrivals, timing.known, open);
+        let mut rows = 0;
+        let mut at = (*processor).max(timing.known + hop);
+        for ((asked, &version), _) in
+            own.iter().zip(versions).zip(&by).filter(|(_, by)| **by == By::Cpu)
+        {
+            let mut bytes = 0;
+            for unit in self.setup.shape.parts(layer, asked.expert, version) {
+                bytes += self.setup.shape.bytes[unit as usize];
+                if !self.memory.is_near(unit) {
+                    at = at.max(self.memory.bring_to_host(unit, timing.known));
+                }
+            }
+            let time = self.on_processor(bytes, asked.rows).expect("checked: a processor");
+            at = at + time;
+            self.run.processor_busy += time;
+            rows += u64::from(asked.rows);
+        }
+        if rows > 0 {
+            *processor = at + self.hop(rows.min(self.pass.tokens.into()));
+        }
+        done
+    }
+
+    /// Counts hits and misses and settles who is resident, in order of first pick. Returns the
+    /// indices of experts that must be copied.
+    fn settle(&mut self, layer: usize, own: &[Asked], versions: &[u8], by: &[By]) -> Vec<usize> {
+        let mut copied = Vec::new();
+        for (index, asked) in own.iter().enumerate() {
+            let hit = matches!(asked.at, At::Gpu(_));
+            self.pass.hits += u64::from(hit);
+            self.pass.late += u64::from(matches!(asked.at, At::Gpu(ready) if ready > 0.0));
+            self.pass.misses += u64::from(!hit);
+            self.pass.on_processor += u64::from(by[index] == By::Cpu);
+            self.run.per_layer[layer][0] += u64::from(hit);
+            self.run.per_layer[layer][1] += 1;
+            for unit in self.setup.shape.parts(layer, asked.expert, versions[index]) {
+                if self.memory.is_near(unit) {
+                    self.memory.promote(layer, unit);
+                } else if by[index] == By::Gpu {
+                    self.pass.demanded += self.setup.shape.bytes[unit as usize];
+                    self.memory.admit(layer, unit);
+                } else {
+                    self.memory.pass_by(layer, unit);
+                }
+            }
+            if !hit && by[index] == By::Gpu {
+                copied.push(index);
+            }
+        }
+        copied
+    }
+
+    /// Copies experts, most tokens first. Returns when each arrives, when the host has admitted all
+    /// of them, and how many left for them.
+    fn copy(
+        &mut self,
+        layer: usize,
+        own: &[Asked],
+        versions: &[u8],
+        mut copied: Vec<usize>,
+        known: SimTime,
+    ) -> (Vec<(SimTime, usize)>, (SimTime, u64)) {
+        copied.sort_by_key(|&index| (u32::MAX - own[index].rows, index));
+        let costs = self.setup.machine.costs;
+        let mut host = known;
+        let mut arrivals = Vec::with_capacity(copied.len());
+        for index in copied {
+            host = host + costs.admission;
+            let mut arrival = host;
+            for unit in self.setup.shape.parts(layer, own[index].expert, versions[index]) {
+                if self.memory.awaits_copy(unit) {
+                    arrival = arrival.max(self.memory.copy(unit, host));
+                }
+            }
+            arrivals.push((arrival, index));
+        }
+        (arrivals, (host, std::mem::take(&mut self.memory.tally.evictions)))
+    }
+
+    /// Computes on the GPU from `open` on. Returns when it is done.
+    fn on_gpu(
+        &mut self,
+        own: &[Asked],
+        by: &[By],
+        arrivals: &[(SimTime, usize)],
+        known: SimTime,
+        open: SimTime,
+    ) -> SimTime {
+        let tokens = u64::from(self.pass.tokens);
+        let mut rows = Vec::new();
+        let mut later: Vec<(SimTime, usize)> = arrivals.to_vec();
+        for (index, asked) in own.iter().enumerate().filter(|(index, _)| by[*index] == By::Gpu) {
+            if let At::Gpu(ready) = asked.at {
+                if ready > 0.0 {
+                    later.push((known + Nanos::ceil_from(ready * 1e9), index));
+                } else {
+                    rows.push(asked.rows);
+                }
+            }
+        }
+        let time = self.setup.kernels.experts(tokens, &rows);
+        let mut now = open + time;
+        let mut busy = time;
+        later.sort_unstable();
+        for (arrival, index) in later {
+            let time = self.setup.kernels.experts(tokens, &[own[index].rows]);
+            if arrival > now {
+                self.pass.stall += Nanos(arrival.0 - now.0);
+            }
+            now = now.max(arrival) + time;
+            busy += time;
+        }
+        // Ranks work side by side: their mean is what utilisation means.
+        self.run.gpu_busy += Nanos(busy.0 / self.setup.shape.ranks as u64);
+        now
+    }
+
+    /// Asks the prefetcher, and queues what it wishes for.
+    fn wish(&mut self, tokens: &Tokens<'_>, layer: Option<usize>, now: SimTime) {
+        let (shape, memory) = (&self.setup.shape, &self.memory);
+        let Some(mut prefetcher) = self.prefetcher.take() else { return };
+        let mut wishes = std::mem::take(&mut self.wishes);
+        wishes.clear();
+        let resident = |layer: usize, expert: u16| {
+            shape.parts(layer, expert, 0).all(|unit| memory.is_near(unit))
+        };
+        let target = &self.target;
+        let gain = |of: usize, counts: &[(u16, u32)], expert: u16| {
+            let mut asked: Vec<Asked> = counts
+                .iter()
+                .map(|&(expert, rows)| self.ask(of, (expert, 0), rows, 0.0, now))
+                .collect();
+            let order: Vec<usize> = (0..asked.len()).collect();
+            let time = |asked: &[Asked]| {
+                let work = Work { asked, link_busy: 0.0, gpu_busy: 0.0, cpu_busy: 0.0 };
+                let mut by = Vec::new();
+                target.assign(&work, &mut by);
+                makespan(&work, &by, &order)
+            };
+            let before = time(&asked);
+            for own in asked.iter_mut().filter(|own| own.expert == expert) {
+                own.at = At::Gpu(0.0);
+            }
+            before - time(&asked)
+        };
+        let view = View {
+            layer,
+            pass: self.number,
+            requests: tokens.requests,
+            resident: &resident,
+            gain: &gain,
+            ahead: tokens,
+        };
+        prefetcher.wish(&view, &mut wishes);
+        self.prefetcher = Some(prefetcher);
+        let layers = u16::try_from(shape.layers).expect("layers are u16");
+        for wish in &wishes {
+            // A layer that is over is one of the next pass.
+            let over = layer.is_some_and(|layer| usize::from(wish.layer) <= layer);
+            let due = wish.layer + if over { layers } else { 0 };
+            for unit in shape.parts(wish.layer.into(), wish.expert, 0) {
+                self.memory.wish(due, unit, wish.priority, now);
+            }
+        }
+        self.wishes = wishes;
+    }
+
+    /// Facts of all passes, and what pools looked up.
+    pub(super) fn finish(mut self) -> (Run, Vec<Arc<[Item]>>) {
+        let memory = &self.memory;
+        self.run.link_busy = memory.links.iter().map(|link| link.busy).collect();
+        self.run.link_bytes = memory.links.iter().map(|link| link.bytes).sum();
+        self.run.storage_busy = memory.storage.busy;
+        self.run.storage_bytes = memory.storage.bytes;
+        self.run.wished = memory.tally.wished;
+        self.run.wishes_used = memory.tally.used;
+        self.run.wishes_wasted = memory.tally.wasted;
+        (self.run, self.memory.streams())
+    }
+}

@@ -1,5 +1,6 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
+pub(crate) mod offload;
 pub(crate) mod pass;
 pub(crate) mod profile;
 pub(crate) mod rebalance;
@@ -12,6 +13,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::offload::Offload;
 pub(crate) use self::pass::Pass;
 
 /// Simulate and plan expert placement for Mixture-of-Experts inference, from recorded routing.
@@ -52,6 +54,8 @@ pub(crate) enum Command {
     Completions(Completions),
     /// List what can be named: algorithms, engines, exporters, figures, hardware, importers, ...
     List(List),
+    /// Serve requests with experts in GPU memory, host memory and storage.
+    Offload(offload::Offload),
     /// Simulate one forward pass of full batches: overlap, exchanges, timeline.
     Pass(pass::Pass),
     /// Plan which expert sits on which GPU and write the files that engines load.

@@ -7,6 +7,7 @@
 
 mod batching;
 mod engine;
+mod given;
 mod link;
 mod machine;
 mod memory;
@@ -21,8 +22,9 @@ pub mod target;
 mod tests;
 
 pub use batching::Batching;
+pub use given::Given;
 pub use machine::{Costs, Machine, Processor, Split, Tier};
 pub use record::{Pass, Run, Served, Summary};
-pub use requests::{Recorded, recorded};
+pub use requests::{Recorded, arrivals, recorded};
 pub use shape::{Cache, Shape, Sharing, Start};
 pub use simulate::{Load, Setup, run};

@@ -118,7 +118,7 @@ fn collective(
     Ok(Some(built.context("scope")?))
 }
 
-fn model(file: &ModelFile, folder: &Path) -> Result<ModelShape> {
+pub(crate) fn model(file: &ModelFile, folder: &Path) -> Result<ModelShape> {
     match file {
         ModelFile::Named(name) if name.ends_with(".json") => {
             facts::model(&folder.join(name).display().to_string())

@@ -1,7 +1,9 @@
 //! Requests that are served: each borrows the routing of one recorded request.
 
-use moecast_profiles::units::SimTime;
+use moecast_profiles::seed::Seed;
+use moecast_profiles::units::{Nanos, SimTime};
 use moecast_traces::{Phase, RoutingTrace};
+use rand::RngExt as _;
 
 /// Rows of the recording that one request borrows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +39,20 @@ pub fn recorded(trace: &RoutingTrace, prompt_max: usize, answer_max: usize) -> V
     }
     first_row.sort_by_key(|(first, _)| *first);
     first_row.into_iter().map(|(_, own)| own).collect()
+}
+
+/// When `count` requests come that know nothing of each other, `rate` a second (Poisson).
+#[must_use]
+pub fn arrivals(count: usize, rate: f64, seed: Seed) -> Vec<SimTime> {
+    let mut generator = seed.stream("offload/arrivals");
+    let mut at = 0.0_f64;
+    (0..count)
+        .map(|_| {
+            let draw: f64 = generator.random();
+            at -= (1.0 - draw).ln() / rate;
+            SimTime(Nanos::ceil_from(at * 1e9).0)
+        })
+        .collect()
 }
 
 /// One request under way.

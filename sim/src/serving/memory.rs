@@ -86,6 +86,14 @@ fn share_of(model: &ModelShape, layout: &Layout) -> Result<ModelShape> {
     })
 }
 
+/// Everything but routed experts, on one GPU.
+///
+/// # Errors
+/// None on one GPU: heads are divided by nothing.
+pub fn weights_beside_experts(model: &ModelShape) -> Result<Bytes> {
+    weights(model, &Layout::ONE, 0)
+}
+
 /// Weights of one GPU; stages are alike.
 fn weights(model: &ModelShape, layout: &Layout, slots: u16) -> Result<Bytes> {
     let share = share_of(model, layout)?;

@@ -5,8 +5,22 @@
 //! Many published predictors are trained models; here they are the true routing seen through an
 //! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
 
+mod activation_matrix;
+mod affinity;
+mod gate_ahead;
+mod impact;
+mod known;
+mod mrs;
 mod next_layer;
 mod none;
+mod oracle;
+mod pre_gated;
+mod queue;
+mod reach;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod whole_path;
 
 use std::sync::Arc;
 
@@ -111,7 +125,19 @@ pub struct Entry {
 moecast_profiles::named!(Entry);
 
 /// Every prefetcher, alphabetical.
-pub const ALL: &[Entry] = &[next_layer::ENTRY, none::ENTRY];
+pub const ALL: &[Entry] = &[
+    activation_matrix::ENTRY,
+    affinity::ENTRY,
+    gate_ahead::ENTRY,
+    impact::ENTRY,
+    mrs::ENTRY,
+    next_layer::ENTRY,
+    none::ENTRY,
+    oracle::ENTRY,
+    pre_gated::ENTRY,
+    queue::ENTRY,
+    whole_path::ENTRY,
+];
 
 /// Finds a prefetcher by name.
 ///

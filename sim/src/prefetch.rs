@@ -4,6 +4,9 @@
 //! on its way, queues the others behind all demand, and cannot take back a copy that has started.
 //! Many published predictors are trained models; here they are the true routing seen through an
 //! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
+//!
+//! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where they
+//! know them. What has two names in the literature has two entries here where paper and code differ.
 
 mod activation_matrix;
 mod affinity;
@@ -73,7 +76,7 @@ pub trait Prefetcher: Send {
     /// A router has spoken: what prefetchers learn from, in deployment too.
     fn routed(&mut self, _: &Routed<'_>) {}
 
-    /// A request of the recording is over: `activations` `[M][E]` tokens.
+    /// A request of the recording is over.
     fn finished(&mut self, _request: u32) {}
 
     /// Adds wishes, right after [`Self::routed`] (and once before the first layer of a pass).

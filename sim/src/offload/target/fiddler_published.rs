@@ -1,6 +1,6 @@
 //! Fiddler as published (arXiv 2402.07033): the share of experts that makes the longer of two sums
 //! shortest, that of the processor's costs and that of the GPU's with their copies. The processor
-//! takes the experts with the fewest seconds, as many as is best. Cost: one sort.
+//! takes the experts with the fewest seconds, as many as is best. Cost: one sort, n^2 / 2 sums.
 //!
 //! Exact where every copy with its computation takes the GPU the same time, as the paper assumes:
 //! then only the number of the processor's experts matters to the GPU, and the fastest of that many

@@ -6,7 +6,7 @@
 //! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
 //!
 //! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where they
-//! know them. What has two names in the literature has two entries here where paper and code differ.
+//! know them. Where a system's paper and its code differ, both are entries: `impact` and `mrs`.
 
 mod activation_matrix;
 mod affinity;
@@ -54,6 +54,9 @@ pub trait Ahead {
     fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
 }
 
+/// Seconds that a layer would gain from one expert, of the layer's experts and their tokens.
+pub type Gain<'a> = dyn Fn(usize, &[(u16, u32)], u16) -> f64 + 'a;
+
 /// What a prefetcher may look at.
 pub struct View<'a> {
     /// MoE layer whose router has just spoken; `None` before the first layer of a pass.
@@ -66,7 +69,7 @@ pub struct View<'a> {
     pub resident: &'a dyn Fn(usize, u16) -> bool,
     /// How many seconds a layer would gain if an expert that `counts` tokens ask for were resident:
     /// what the compute target would do with it and without.
-    pub gain: &'a dyn Fn(usize, &[(u16, u32)], u16) -> f64,
+    pub gain: &'a Gain<'a>,
     /// What is to come.
     pub ahead: &'a dyn Ahead,
 }

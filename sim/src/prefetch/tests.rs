@@ -239,7 +239,7 @@ fn looks(accuracy: f64, setting: &Setting) -> Vec<Vec<(u16, u32)>> {
 }
 
 fn right(expert: u16) -> bool {
-    expert % 7 == 0 && expert < 56
+    expert.is_multiple_of(7) && expert < 56
 }
 
 #[test]

@@ -5,8 +5,9 @@
 //! Many published predictors are trained models; here they are the true routing seen through an
 //! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
 //!
-//! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where they
-//! know them. Where a system's paper and its code differ, both are entries: `impact` and `mrs`.
+//! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where
+//! they know them. Where a system's paper and its code differ, both are entries: `impact` and
+//! `mrs`.
 
 mod activation_matrix;
 mod affinity;

@@ -3,8 +3,8 @@
 //! copy. Cost: E multiplications and one sort a layer.
 //!
 //! Departures: recordings hold the scores of the k chosen experts, so that p = k where the code has
-//! p = 2k; s is the mean over the tokens of an event. As many experts are wished for as this layer's
-//! router has just chosen.
+//! p = 2k; s is the mean over the tokens of an event. As many experts are wished for as this
+//! layer's router has just chosen.
 
 use super::{Entry, Prefetcher, View, Wish, reach};
 use crate::cache::Routed;

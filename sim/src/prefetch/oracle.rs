@@ -1,11 +1,11 @@
-//! The rest of this pass and the next pass as they will be, nearest layer first: the bound for every
-//! prefetcher of the same depth. Cost: one wish an expert and layer in reach.
+//! The rest of this pass and the next pass as they will be, nearest layer first: no prefetcher of
+//! the same depth knows more. Cost: one wish an expert and layer in reach.
 
 use super::{Entry, Prefetcher, View, Wish, known, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "oracle",
-    about: "what will be asked for, nearest layer first: a bound",
+    about: "what will be asked for, nearest layer first",
     looks_ahead: true,
     build: |setting| Box::new(Oracle { layers: setting.layers, depth: setting.depth }),
 };

@@ -1,6 +1,6 @@
-//! Exact look-ahead over queued tokens (Read-ME, arXiv 2410.19123): one small router, decoupled from
-//! the layers, has routed every token that waits, so that copies can follow the queue. Cost: one
-//! wish an expert and layer in reach, two looks a layer.
+//! Exact look-ahead over queued tokens (Read-ME, arXiv 2410.19123): one small router, decoupled
+//! from the layers, has routed every token that waits, so that copies can follow the queue. Cost:
+//! one wish an expert and layer in reach, two looks a layer.
 //!
 //! Departures: the recorded model was not refactored around such a router; its routing stands for
 //! that of a model that was. An expert counts for all queued tokens that need it, of this pass and

@@ -5,8 +5,8 @@
 //! The wrong experts are drawn without replacement by their load in training, plus one token each,
 //! so that uniformly where nothing was trained: a predictor errs towards what is popular. All draws
 //! hang on the seed, the pass and the layer alone. So a layer that is looked at again from nearer
-//! keeps what was right, and a higher accuracy only turns wrong picks into right ones. Where so many
-//! experts are chosen that no wrong ones are left, predictions are right. Cost: a few draws a
+//! keeps what was right, and a higher accuracy only turns wrong picks into right ones. Where so
+//! many experts are chosen that no wrong ones are left, predictions are right. Cost: a few draws a
 //! predicted expert, one logarithmic search a wrong one.
 
 use moecast_profiles::seed::Generator;
@@ -113,8 +113,8 @@ fn draw(sums: &[u64], chosen: &[bool], generator: &mut Generator) -> u16 {
 }
 
 /// Share of right predictions `distance` layers ahead when it is `first` (or HOBBIT's 0.96) one
-/// layer ahead. Errors grow as HOBBIT measured: two and a half times at two and three layers (0.90);
-/// beyond that, where nothing was published, by the first error again with each layer.
+/// layer ahead. Errors grow as HOBBIT measured: two and a half times at two and three layers
+/// (0.90); beyond that, where nothing was published, by the first error again with each layer.
 pub(super) fn decayed(first: Option<f64>, distance: usize) -> f64 {
     let error = 1.0 - first.unwrap_or(ONE_AHEAD);
     let growth = match distance {

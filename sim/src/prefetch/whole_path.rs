@@ -2,9 +2,10 @@
 //! trained transformer reads the tokens and says which experts they will meet. Cost: one look an
 //! expert and layer in a pass.
 //!
-//! Departures: the trained predictor is the truth seen through an accuracy, 0.9 by default, the same
-//! for all layers. What was predicted wrongly comes on demand, which is the published correction;
-//! the prediction for a layer ends when its truth is known. Wishes run `depth` layers ahead.
+//! Departures: the trained predictor is the truth seen through an accuracy, 0.9 by default, the
+//! same for all layers. What was predicted wrongly comes on demand, which is the published
+//! correction; the prediction for a layer ends when its truth is known. Wishes run `depth` layers
+//! ahead.
 
 use super::seen::Seen;
 use super::{Entry, Prefetcher, View, Wish, reach};

@@ -1,5 +1,5 @@
-//! Precision by gate weight (HOBBIT, arXiv 2411.01433): an expert that is missing and matters little
-//! to its token is computed from a low-precision copy, or skipped. Cost: one sum a pick.
+//! Precision by gate weight (HOBBIT, arXiv 2411.01433): an expert that is missing and matters
+//! little to its token is computed from a low-precision copy, or skipped. Cost: one sum a pick.
 //!
 //! A token's experts are sorted by gate weight; s is the share of the weight that comes BEFORE an
 //! expert, so that the first has 0 and is always high. s <= T1: high precision (version 0); T1 < s

@@ -10,8 +10,8 @@ fn token(number: u32, experts: &[(u16, f32)]) -> Vec<Pick> {
     (0..).zip(experts).map(pick).collect()
 }
 
-/// Applies `name` with `knobs` while exactly `there` are in memory, in high precision; lower numbers
-/// are more popular.
+/// Applies `name` with `knobs` while exactly `there` are in memory, in high precision; lower
+/// numbers are more popular.
 fn apply(name: &str, knobs: &[f64], there: &[u16], picks: &[Pick]) -> Vec<Pick> {
     let mut picks = picks.to_vec();
     let popular: Vec<u16> = (0..8).collect();
@@ -108,8 +108,8 @@ fn layer() -> impl Strategy<Value = (Vec<Pick>, Vec<(bool, bool)>)> {
 }
 
 proptest! {
-    /// Every entry, also ones to come: tokens keep an expert, none twice, ranks ascend, versions and
-    /// experts are ones that there are, and the same picks are answered alike.
+    /// Every entry, also ones to come: tokens keep an expert, none twice, ranks ascend, versions
+    /// and experts are ones that there are, and the same picks are answered alike.
     #[test]
     fn rules_keep_the_laws_of_picks(
         (before, there) in layer(),

@@ -1,5 +1,6 @@
 //! A token keeps its first J experts, missing or not: fewer experts per token, the plainest way to
-//! move less, and the baseline of rules that look at what is in memory. Cost: one comparison a pick.
+//! move less, and the baseline of rules that look at what is in memory. Cost: one comparison a
+//! pick.
 
 use super::{Entry, Pick, Rule, View, tokens};
 

@@ -1,6 +1,6 @@
-//! `HybriMoE`'s schedule (arXiv 2504.05897): experts in GPU memory first, by tokens descending, then
-//! the others by tokens descending; the GPU takes from the head, the processor from the tail, each
-//! expert to whichever finishes it first, copies on a timeline of their own. Cost: one sort.
+//! `HybriMoE`'s schedule (arXiv 2504.05897): experts in GPU memory first, by tokens descending,
+//! then the others by tokens descending; the GPU takes from the head, the processor from the tail,
+//! each expert to whichever finishes it first, copies on a timeline of their own. Cost: one sort.
 //!
 //! In that order it is never slower than the GPU alone, nor than the processor with what is
 //! elsewhere: on its own, each would finish the expert in question no sooner than it does here

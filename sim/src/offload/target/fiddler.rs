@@ -3,8 +3,8 @@
 //! so that the search is a threshold: the processor takes an expert when it is faster than a copy
 //! and the GPU. Cost: one comparison an expert.
 //!
-//! Departures: costs are those of the work at hand, where the code has 7 ms a token on the
-//! processor and 70 ms on the GPU. An expert in GPU memory costs the GPU nothing, as in the code.
+//! Departures: costs are those of the work at hand, where the code has 7 a token on the
+//! processor and 70 on the GPU, copy included, in no stated unit. An expert in GPU memory costs the GPU nothing, as in the code.
 
 use super::{Asked, At, By, Entry, Target, Work};
 

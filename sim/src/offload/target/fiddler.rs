@@ -4,7 +4,8 @@
 //! and the GPU. Cost: one comparison an expert.
 //!
 //! Departures: costs are those of the work at hand, where the code has 7 a token on the
-//! processor and 70 on the GPU, copy included, in no stated unit. An expert in GPU memory costs the GPU nothing, as in the code.
+//! processor and 70 on the GPU, copy included, in no stated unit. An expert in GPU memory costs the
+//! GPU nothing, as in the code.
 
 use super::{Asked, At, By, Entry, Target, Work};
 

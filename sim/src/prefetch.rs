@@ -4,9 +4,27 @@
 //! on its way, queues the others behind all demand, and cannot take back a copy that has started.
 //! Many published predictors are trained models; here they are the true routing seen through an
 //! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
+//!
+//! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where
+//! they know them. Where a system's paper and its code differ, both are entries: `impact` and
+//! `mrs`.
 
+mod activation_matrix;
+mod affinity;
+mod gate_ahead;
+mod impact;
+mod known;
+mod mrs;
 mod next_layer;
 mod none;
+mod oracle;
+mod pre_gated;
+mod queue;
+mod reach;
+mod seen;
+#[cfg(test)]
+mod tests;
+mod whole_path;
 
 use std::sync::Arc;
 
@@ -37,6 +55,9 @@ pub trait Ahead {
     fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
 }
 
+/// Seconds that a layer would gain from one expert, of the layer's experts and their tokens.
+pub type Gain<'a> = dyn Fn(usize, &[(u16, u32)], u16) -> f64 + 'a;
+
 /// What a prefetcher may look at.
 pub struct View<'a> {
     /// MoE layer whose router has just spoken; `None` before the first layer of a pass.
@@ -49,7 +70,7 @@ pub struct View<'a> {
     pub resident: &'a dyn Fn(usize, u16) -> bool,
     /// How many seconds a layer would gain if an expert that `counts` tokens ask for were resident:
     /// what the compute target would do with it and without.
-    pub gain: &'a dyn Fn(usize, &[(u16, u32)], u16) -> f64,
+    pub gain: &'a Gain<'a>,
     /// What is to come.
     pub ahead: &'a dyn Ahead,
 }
@@ -59,7 +80,7 @@ pub trait Prefetcher: Send {
     /// A router has spoken: what prefetchers learn from, in deployment too.
     fn routed(&mut self, _: &Routed<'_>) {}
 
-    /// A request of the recording is over: `activations` `[M][E]` tokens.
+    /// A request of the recording is over.
     fn finished(&mut self, _request: u32) {}
 
     /// Adds wishes, right after [`Self::routed`] (and once before the first layer of a pass).
@@ -111,7 +132,19 @@ pub struct Entry {
 moecast_profiles::named!(Entry);
 
 /// Every prefetcher, alphabetical.
-pub const ALL: &[Entry] = &[next_layer::ENTRY, none::ENTRY];
+pub const ALL: &[Entry] = &[
+    activation_matrix::ENTRY,
+    affinity::ENTRY,
+    gate_ahead::ENTRY,
+    impact::ENTRY,
+    mrs::ENTRY,
+    next_layer::ENTRY,
+    none::ENTRY,
+    oracle::ENTRY,
+    pre_gated::ENTRY,
+    queue::ENTRY,
+    whole_path::ENTRY,
+];
 
 /// Finds a prefetcher by name.
 ///

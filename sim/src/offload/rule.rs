@@ -2,7 +2,15 @@
 //! resident: a registry. All but `exact` change the model's output; the engine counts the tokens
 //! that they change, and reports say so.
 
+mod buddy;
+mod cache_aware;
 mod exact;
+mod hobbit;
+mod skip;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod top;
 
 use moecast_profiles::registry::{UnknownName, find as find_entry};
 
@@ -55,7 +63,8 @@ pub struct Entry {
 moecast_profiles::named!(Entry);
 
 /// Every rule, alphabetical.
-pub const ALL: &[Entry] = &[exact::ENTRY];
+pub const ALL: &[Entry] =
+    &[buddy::ENTRY, cache_aware::ENTRY, exact::ENTRY, hobbit::ENTRY, skip::ENTRY, top::ENTRY];
 
 /// Finds a rule by name.
 ///

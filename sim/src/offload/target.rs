@@ -3,9 +3,17 @@
 //! A target assigns; the engine copies, computes and keeps time. Experts of one layer and one GPU
 //! are assigned together, because the GPU, the processor and the link work side by side.
 
+mod best;
 mod cpu;
+mod fiddler;
+mod fiddler_published;
 mod gpu;
 mod hybrid;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub use order::order;
 
 use moecast_profiles::registry::{UnknownName, find as find_entry};
 
@@ -81,7 +89,8 @@ pub struct Entry {
 moecast_profiles::named!(Entry);
 
 /// Every target, alphabetical.
-pub const ALL: &[Entry] = &[cpu::ENTRY, gpu::ENTRY, hybrid::ENTRY];
+pub const ALL: &[Entry] =
+    &[best::ENTRY, cpu::ENTRY, fiddler::ENTRY, fiddler_published::ENTRY, gpu::ENTRY, hybrid::ENTRY];
 
 /// Finds a target by name.
 ///

@@ -1,8 +1,13 @@
-//! `HybriMoE`'s schedule (arXiv 2504.05897): experts in GPU memory first, by tokens descending, then
-//! the others by tokens descending; the GPU takes from the head, the processor from the tail, each
-//! expert to whichever finishes it first, copies on a timeline of their own. Cost: one sort.
+//! `HybriMoE`'s schedule (arXiv 2504.05897): experts in GPU memory first, by tokens descending,
+//! then the others by tokens descending; the GPU takes from the head, the processor from the tail,
+//! each expert to whichever finishes it first, copies on a timeline of their own. Cost: one sort.
+//!
+//! In that order it is never slower than the GPU alone, nor than the processor with what is
+//! elsewhere: on its own, each would finish the expert in question no sooner than it does here
+//! (reads from storage aside, which the processor awaits from the tail).
+//! Departure: experts that are still on their way to GPU memory come after those that are there.
 
-use super::{At, By, Entry, Target, Work};
+use super::{At, By, Entry, Target, Work, order};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "hybrid",
@@ -17,9 +22,8 @@ impl Target for Hybrid {
     fn assign(&self, work: &Work<'_>, into: &mut Vec<By>) {
         let start = into.len();
         into.extend(work.asked.iter().map(|_| By::Gpu));
-        let mut order: Vec<usize> = (0..work.asked.len()).collect();
         let elsewhere = |index: usize| !matches!(work.asked[index].at, At::Gpu(_));
-        order.sort_by_key(|&index| (elsewhere(index), u32::MAX - work.asked[index].rows, index));
+        let order = order(work);
         let (mut gpu, mut cpu, mut link) = (work.gpu_busy, work.cpu_busy, work.link_busy);
         let (mut head, mut tail) = (0, order.len());
         while head < tail {

@@ -1,0 +1,49 @@
+//! Cache-aware routing (Skliar et al., arXiv 2412.00099): the router's logits are biased towards
+//! experts that are in memory, and the first J of a token stay untouched. Cost: as `buddy`.
+//!
+//! Departure: recordings hold the k chosen experts and not the other logits, so that the bias shows
+//! as a probability: a missing expert beyond the first J gives way to the most popular one in
+//! memory with probability lambda. The draws come from a fixed stream, the same in every run.
+
+use moecast_profiles::seed::{Generator, Seed};
+use rand::RngExt as _;
+
+use super::{Entry, Pick, Rule, View, tokens};
+
+pub(super) const ENTRY: Entry = Entry {
+    name: "cache-aware",
+    about: "missing experts beyond the first J = 1 give way with probability lambda = 0.5",
+    versions: 1,
+    build: |knobs| {
+        Box::new(CacheAware {
+            first: tokens::rank(knobs, 0, 1),
+            lambda: tokens::knob(knobs, 1, 0.5),
+            generator: Seed(0).stream("rule/cache-aware"),
+        })
+    },
+};
+
+struct CacheAware {
+    first: u16,
+    lambda: f64,
+    generator: Generator,
+}
+
+impl Rule for CacheAware {
+    fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>) {
+        tokens::each(picks, |token| {
+            for index in 0..token.len() {
+                let pick = token[index];
+                if pick.rank < self.first || tokens::cached(view, &pick) {
+                    continue;
+                }
+                if self.generator.random::<f64>() >= self.lambda {
+                    continue;
+                }
+                if let Some(other) = tokens::stand_in(view, token, &pick) {
+                    token[index].expert = other;
+                }
+            }
+        });
+    }
+}

@@ -5,7 +5,8 @@
 //! widths of 1, 2 and 3 bits, one for each expert; the sum of bits does not exceed the block's
 //! budget; at least one expert has 3 bits and at least one has 2. Alpha is 1 and beta 1.5, as in
 //! the released code. Cost: see [`super::knapsack`]; the same program goes to `good_lp` where
-//! [`Solver::Program`] asks for it.
+//! [`Solver::Program`] asks for it (a block of 64 experts takes microlp 1.4 ms and dynamic
+//! programming 0.5 ms; both are exact, but only the second has a bound on its time).
 //! Departure: none in the program; errors are whatever table is given, where the paper measures
 //! the output of each block with one expert quantised.
 
@@ -107,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    pub(super) fn cost_of(costs: &[Vec<f64>], chosen: &[usize]) -> f64 {
+    fn cost_of(costs: &[Vec<f64>], chosen: &[usize]) -> f64 {
         costs.iter().zip(chosen).map(|(row, &width)| row[width]).sum()
     }
 
@@ -122,30 +123,6 @@ mod tests {
         assert_eq!(dynamic(&costs, 8), [1, 2, 1, 0]);
         assert_eq!(dynamic(&costs, 9), [1, 2, 2, 0]);
         assert_eq!(dynamic(&costs, 99), [2, 2, 2, 1]);
-    }
-
-    #[test]
-    #[ignore]
-    fn timing() {
-        for experts in [8_u64, 16, 32, 64, 128] {
-            let mut random = experts;
-            let mut next = || {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (random >> 40) as f64 / f64::from(1 << 24)
-            };
-            let costs: Vec<Vec<f64>> = (0..experts)
-                .map(|_| {
-                    let most = next() * next();
-                    vec![most, most * (0.2 + 0.2 * next()), most * 0.1 * next()]
-                })
-                .collect();
-            let total = (experts as usize) * 5 / 2;
-            let start = std::time::Instant::now();
-            let a = cost_of(&costs, &dynamic(&costs, total));
-            let mid = start.elapsed();
-            let b = cost_of(&costs, &program(&costs, total).unwrap());
-            eprintln!("{experts}: dp {mid:?} {a}, program {:?} {b}", start.elapsed() - mid);
-        }
     }
 
     proptest! {

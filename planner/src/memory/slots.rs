@@ -2,11 +2,11 @@
 //!
 //! Where every layer gains less by each further slot, giving the next slot to the layer that gains
 //! most is optimal: an exchange of any two slots cannot win. Recorded gains often are not like
-//! that (an LRU that is smaller than a cycle of the trace gains nothing until it is not), so
-//! the others are solved by dynamic programming over layers, exactly: with `M` layers, `B` slots
-//! and at most `S` of a layer, O(M B S) time. Only two rows of sums are held: layers are halved, the
-//! halves are solved for every budget, the best division is kept, and each half is solved again
-//! by itself (Hirschberg, CACM 1975), which doubles the time and needs O(B) memory. A model of 94
+//! that (an LRU that is smaller than a cycle of the trace gains nothing until it is not), so the
+//! others are solved by dynamic programming over layers, exactly: with `M` layers, `B` slots and at
+//! most `S` of a layer, O(M B S) time. Only two rows of sums are held: layers are halved, the
+//! halves are solved for every budget, the best division is kept, and each half is solved again by
+//! itself (Hirschberg, CACM 1975), which doubles the time and needs O(B) memory. A model of 94
 //! layers and 128 experts at half of its slots is 72 million additions, twice.
 
 use std::cmp::Ordering;
@@ -14,10 +14,10 @@ use std::collections::BinaryHeap;
 
 /// Slots of each layer `[M]` that save the most together, at most `budget` in all.
 ///
-/// `gain[l][s]` is what layer `l` saves with `s` slots, in any unit of time; row `l` says how many
-/// slots the layer can have at all, `gain[l].len() - 1`. Gains need neither rise nor be concave; one
-/// that is not finite cannot be chosen. A slot that saves nothing is not given away. Rows that are
-/// empty get no slot.
+/// `gain[l][s]` is what layer `l` saves with `s` slots, in any unit of time; the length of the row
+/// says how many slots the layer can have, `gain[l].len() - 1`. Gains need neither rise nor be
+/// concave; one that is not finite cannot be chosen. A slot that saves nothing is not given away.
+/// Rows that are empty get no slot.
 #[must_use]
 pub fn allocate(gain: &[Vec<f64>], budget: usize) -> Vec<u32> {
     match greedy(gain, budget) {

@@ -229,7 +229,8 @@ fn parse(words: &[&str], context: &Context<'_>) -> Result<Offload> {
 fn launch(_: &MemoryPlan, written: &Written) -> String {
     let text = String::from_utf8_lossy(&written.files[0].bytes);
     format!(
-        "Add the arguments in {NAME}; they need no quotes:\n\n    vllm serve MODEL $(cat {NAME})\n\n\
+        "Add the arguments in {NAME}; they need no quotes:\n\n    \
+         vllm serve MODEL $(cat {NAME})\n\n\
          They are: {}\n",
         text.trim()
     )
@@ -237,6 +238,8 @@ fn launch(_: &MemoryPlan, written: &Written) -> String {
 
 #[cfg(test)]
 mod tests {
+    use moecast_profiles::ids::ExpertId;
+
     use super::super::super::tests::tiny_plan;
     use super::*;
     use crate::memory::{MemoryPlan, Slots};
@@ -244,12 +247,13 @@ mod tests {
     /// Eight layers of four experts of 1 GB; those at `kept` stay.
     fn plan(kept: &[u16], prefetcher: &str) -> MemoryPlan {
         let rows = |layer: u16| {
-            kept.contains(&layer).then(|| (0..4).map(moecast_profiles::ids::ExpertId).collect())
+            let experts = if kept.contains(&layer) { 4 } else { 0 };
+            (0..experts).map(ExpertId).collect()
         };
         let mut plan = MemoryPlan {
             layers: (0..8).collect(),
             hidden_layers: Some(8),
-            pinned: (0..8).map(|layer| rows(layer).unwrap_or_default()).collect(),
+            pinned: (0..8).map(rows).collect(),
             slots: Slots::Global(0),
             expert_bytes: vec![1_000_000_000; 8],
             budget: 32_000_000_000,

@@ -45,7 +45,8 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
         let found = format!("{hidden} layers of {} experts", plan.experts);
         return Err(Error::problem("key `hidden_layers`", found, format!("{CELLS_MAX} experts")));
     }
-    let fixed = rounding::without_cache(plan, setting);
+    let mut fixed = rounding::without_cache(plan, setting);
+    fixed.remarks.extend(rounding::other_compute(plan, "cpu"));
     let total = plan.layers.len() as u64 * u64::from(plan.experts);
     let kept = fixed.rows.iter().map(Vec::len).sum::<usize>() as u64;
     let ratio = ratio(kept, total);

@@ -62,6 +62,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     };
     let mut remarks = Vec::new();
     let is_whole = rounding::whole_layers(plan, setting, &mut remarks);
+    remarks.extend(rounding::other_compute(plan, "cpu"));
     if setting.architecture.is_none() {
         remarks.push(
             "the architecture of the model is not known: rules were matched with the names that \

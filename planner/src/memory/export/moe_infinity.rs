@@ -8,7 +8,7 @@
 
 use serde_json::json;
 
-use super::{Context, Entry, File, Residency, Setting, Written, lacks};
+use super::{Context, Entry, File, Residency, Setting, Written, lacks, rounding};
 use crate::error::{Error, Result};
 use crate::export::tree;
 use crate::memory::MemoryPlan;
@@ -48,6 +48,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
          are all that it is told"
             .to_owned(),
     ];
+    remarks.extend(rounding::other_compute(plan, "gpu"));
     let ratio = ratio_of(parts);
     if ratio + KV_DEFAULT > 1.0 {
         remarks.push(format!(

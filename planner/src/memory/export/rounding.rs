@@ -4,12 +4,25 @@ use moecast_profiles::ids::ExpertId;
 
 use super::super::{MemoryPlan, Slots};
 use super::Setting;
+use crate::export::node::one_line;
 
 /// Experts that stay for ever, and what was given up for that.
 pub(super) struct Static {
     /// `[M][..]`, ascending.
     pub(super) rows: Vec<Vec<ExpertId>>,
     pub(super) remarks: Vec<String>,
+}
+
+/// What is to be said where an engine computes a missing expert on `device` ("cpu", "gpu") and the
+/// plan was made for another way: its figures are not those of this engine.
+pub(super) fn other_compute(plan: &MemoryPlan, device: &str) -> Option<String> {
+    (plan.compute != device).then(|| {
+        format!(
+            "the engine computes a missing expert on the {device}; the plan's figures are for \
+             \"{}\"",
+            one_line(&plan.compute)
+        )
+    })
 }
 
 /// `[M]` bytes of all experts of a layer.

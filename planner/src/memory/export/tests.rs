@@ -171,8 +171,37 @@ proptest! {
     }
 
     #[test]
+    fn damaged_files_are_answered_and_never_a_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let plan = tiny_plan();
+        let context = Context::of(&plan, setting(None), "f");
+        for entry in ALL {
+            let mut files = (entry.write)(&plan, &setting(None)).unwrap().files;
+            for file in &mut files {
+                for (at, byte) in &edits {
+                    let at = at.index(file.bytes.len());
+                    file.bytes[at] = *byte;
+                }
+            }
+            if let Err(error) = (entry.read)(&files, &context) {
+                prop_assert!(!error.to_string().contains('\n'), "{}: {error}", entry.name);
+            }
+        }
+        let mut text = plan.to_json().into_bytes();
+        for (at, byte) in &edits {
+            let at = at.index(text.len());
+            text[at] = *byte;
+        }
+        if let Ok(read) = MemoryPlan::read(&text, "f") {
+            prop_assert_eq!(MemoryPlan::read(read.to_json().as_bytes(), "f").unwrap(), read);
+        }
+    }
+
+    #[test]
     fn single_experts_survive_where_the_engine_knows_them(plan in any_plan()) {
-        let plan = MemoryPlan { slots: Slots::Global(0), ..plan };
+        let compute = "cpu".to_owned();
+        let plan = MemoryPlan { slots: Slots::Global(0), compute, ..plan };
         for name in ["csv", "ktransformers"] {
             let written = (find(name).unwrap().write)(&plan, &setting(None)).unwrap();
             prop_assert_eq!(&written.residency.pinned, &plan.pinned);

@@ -117,6 +117,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
             of(&wanted)
         ));
     }
+    remarks.extend(rounding::other_compute(plan, "gpu"));
     if let Offload::Prefetch { step, .. } = offload {
         remarks.push(format!(
             "buffers of {step} layers on the GPU hold what is copied ahead, all experts of a layer \

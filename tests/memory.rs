@@ -2,7 +2,7 @@
 
 use crate::support::{Scratch, tiny_recording};
 
-/// Two MoE layers of four experts; layer 1 stays whole, of layer 2 one expert.
+/// Two MoE layers of eight experts; layer 1 stays whole, of layer 0 one expert.
 const PLAN: &str = r#"{
   "version": 1, "model": "qwen3-30b-a3b", "layers": [0, 1], "hidden_layers": 2,
   "experts": 8, "top_k": 2,

@@ -1,5 +1,6 @@
 //! The arguments exactly as typed. Nothing is opened, resolved or checked here.
 
+pub(crate) mod memory;
 pub(crate) mod offload;
 pub(crate) mod pass;
 pub(crate) mod profile;
@@ -54,6 +55,9 @@ pub(crate) enum Command {
     Completions(Completions),
     /// List what can be named: algorithms, engines, exporters, figures, hardware, importers, ...
     List(List),
+    /// Plan for experts that do not all fit a GPU: bits of each, files that engines load.
+    #[command(subcommand)]
+    Memory(memory::Command),
     /// Serve requests with experts in GPU memory, host memory and storage.
     Offload(offload::Offload),
     /// Simulate one forward pass of full batches: overlap, exchanges, timeline.

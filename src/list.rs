@@ -1,7 +1,7 @@
 //! `moecast list FAMILY`: everything that can be named on the command line.
 
 use anyhow::Result;
-use moecast_planner::{algorithms, export};
+use moecast_planner::{algorithms, export, memory};
 use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine, import as kernel_tables};
 use moecast_reports::figures;
@@ -32,7 +32,13 @@ const FAMILIES: &[Family] = &[
     ("importers", "recordings that can be read (trace import --format)", || rows(import::ALL)),
     ("kernel-tables", "timings that can be read (profile import)", || rows(kernel_tables::ALL)),
     ("knobs", "what makes a synthetic trace (trace synth --set)", || rows(recipe::KNOBS)),
+    ("memory-exporters", "files that engines load (memory export --engine)", || {
+        rows(memory::export::ALL)
+    }),
     ("models", "model shapes (--model)", || rows(builtin::MODELS)),
+    ("precision-policies", "bits of each expert (memory bits --policy)", || {
+        rows(memory::bits::ALL)
+    }),
     ("presets", "what a synthetic trace can be like (trace synth --like)", || rows(presets::ALL)),
     ("profiles", "measured kernels that ship with moecast (--profile)", || rows(builtin::PROFILES)),
     ("request-formats", "request traces that can be read (trace requests stats)", || {

@@ -13,6 +13,7 @@ mod files;
 mod keys;
 mod list;
 mod measured;
+mod memory;
 mod offload;
 mod output;
 mod pass;
@@ -77,6 +78,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Capacity(arguments) => capacity::run(arguments, &cli.global, output),
         Command::Completions(arguments) => completions::run(arguments, output),
         Command::List(arguments) => list::run(arguments, output),
+        Command::Memory(command) => memory::run(command, output),
         Command::Offload(arguments) => offload::run(arguments, &cli.global, output),
         Command::Pass(arguments) => pass::run(arguments, &cli.global, output),
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),

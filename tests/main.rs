@@ -5,6 +5,7 @@ mod commands;
 mod determinism;
 mod docs;
 mod interruption;
+mod memory;
 mod profiles;
 mod rebalance;
 mod recordings;

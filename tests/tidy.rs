@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use moecast_planner::{algorithms, export};
+use moecast_planner::{algorithms, export, memory};
 use moecast_profiles::registry::Named;
 use moecast_profiles::{builtin, cost, engine};
 use moecast_reports::figures;
@@ -185,7 +185,9 @@ fn registries_are_alphabetical_and_in_the_readme() {
         ("importers", names(import::ALL)),
         ("kernel-tables", names(moecast_profiles::import::ALL)),
         ("knobs", names(recipe::KNOBS)),
+        ("memory-exporters", names(memory::export::ALL)),
         ("models", names(builtin::MODELS)),
+        ("precision-policies", names(memory::bits::ALL)),
         ("presets", names(presets::ALL)),
         ("profiles", names(builtin::PROFILES)),
         ("request-formats", names(requests::ALL)),

@@ -213,7 +213,7 @@ impl Plan {
 }
 
 /// "256 experts in 58 MoE layers 3 to 60".
-fn shape_text(experts: u16, layers: &[u16]) -> String {
+pub(crate) fn shape_text(experts: u16, layers: &[u16]) -> String {
     let numbers = match layers {
         [first, .., last] if usize::from(last.saturating_sub(*first)) + 1 == layers.len() => {
             format!("{first} to {last}")
@@ -237,14 +237,17 @@ pub(crate) fn nested<T: Serialize>(value: &T, indent: &str) -> Result<String> {
 }
 
 /// Refuses what serde_json would silently write as null.
-fn finite<S: Serializer>(figure: &f64, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+pub(crate) fn finite<S: Serializer>(
+    figure: &f64,
+    serializer: S,
+) -> std::result::Result<S::Ok, S::Error> {
     if figure.is_finite() {
         return serializer.serialize_f64(*figure);
     }
     Err(serde::ser::Error::custom(format!("{figure} is no finite number")))
 }
 
-fn finite_or_none<S: Serializer>(
+pub(crate) fn finite_or_none<S: Serializer>(
     figure: &Option<f64>,
     serializer: S,
 ) -> std::result::Result<S::Ok, S::Error> {

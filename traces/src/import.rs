@@ -21,7 +21,7 @@ mod digest;
 mod gguf_imatrix;
 mod json_values;
 mod jsonl_layers;
-mod npy;
+pub(crate) mod npy;
 mod route_trace_csv;
 mod routed;
 mod sglang_per_pass;

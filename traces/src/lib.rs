@@ -12,6 +12,7 @@ pub mod format;
 pub mod future;
 mod header;
 pub mod import;
+pub mod npy;
 mod random;
 pub mod requests;
 pub mod slice;

@@ -170,8 +170,9 @@ impl<'s, 'a> Engine<'s, 'a> {
         let handling = costs.synchronisation + costs.lookup * self.picks.asked.len() as u64;
         let timing = Timing { shared: routed + shared, known: routed + handling };
         self.pass.handling += handling;
-        self.memory.drop_before(u16::try_from(layer).expect("layers are u16"));
         self.memory.advance(timing.known);
+        // What is needed is known now; wishes for it are demand or wrong.
+        self.memory.drop_before(u16::try_from(layer + 1).expect("layers are u16"));
         let mut end = self.experts(layer, &timing);
         end = end.max(timing.shared).max(timing.known) + setup.kernels.all_reduce(count);
         self.wish(tokens, Some(layer), timing.known);

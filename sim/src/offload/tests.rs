@@ -40,8 +40,7 @@ fn model(layers: u16, experts: u16, k: u16) -> ModelShape {
 
 /// One request that generates `tokens`, each with the experts of all layers, one after the other.
 fn trace(model: &ModelShape, tokens: &[Vec<u16>]) -> RoutingTrace {
-    let header =
-        Header::new("test", "tiny", model.experts, model.top_k, model.moe_layers.clone());
+    let header = Header::new("test", "tiny", model.experts, model.top_k, model.moe_layers.clone());
     let mut builder = TraceBuilder::new(header);
     for (step, experts) in (0..).zip(tokens) {
         let (request, position, phase) = (0, step, Phase::Decode);
@@ -191,11 +190,11 @@ fn a_right_wish_hides_a_copy_and_a_wrong_one_delays_demand() {
     assert_eq!(ends(&plain), [2 * 1150]);
     setup.prefetcher = prefetch::find("next-layer").unwrap();
     let run = run(&setup).unwrap();
-    // The wishes for layer 0 (experts 0 and 1) start with the pass. Expert 0 arrives at 1000; then
-    // expert 1, which nobody asked for, blocks the link until 2000, and the one wish for layer 1
-    // that starts before its router has spoken is for the wrong expert, until 3000.
-    assert_eq!(ends(&run), [4050]);
-    assert_eq!((run.wished, run.wishes_used), (3, 1));
+    // The wish for expert 0 starts with the pass and saves the layer 100. The one for expert 1 is
+    // dropped when the router has spoken. At 1000 the wrong wish for layer 1 starts, and demand,
+    // which comes at 1150, waits for it until 2000.
+    assert_eq!(ends(&run), [3050]);
+    assert_eq!((run.wished, run.wishes_used), (2, 1));
 }
 
 #[test]

@@ -9,6 +9,7 @@ use zip::{CompressionMethod, DateTime, ZipWriter};
 
 use super::Entry;
 use crate::error::Result;
+use crate::npy::preamble;
 use crate::trace::{Events, RoutingTrace};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -17,9 +18,6 @@ pub(super) const ENTRY: Entry = Entry {
     check,
     write,
 };
-
-/// Bytes that the beginning of an array is a multiple of.
-const ALIGNMENT: usize = 64;
 
 #[expect(clippy::unnecessary_wraps, reason = "other formats refuse")]
 fn check(_trace: &RoutingTrace, _path: &str) -> Result<Vec<String>> {
@@ -79,20 +77,4 @@ impl<W: Write> Archive<W> {
         self.zip.write_all(&preamble(descr, shape))?;
         self.zip.write_all(data)
     }
-}
-
-/// The beginning of an array of format version 1.0.
-fn preamble(descr: &str, shape: &[usize]) -> Vec<u8> {
-    let shape = match shape {
-        [] => "()".to_owned(),
-        [size] => format!("({size},)"),
-        sizes => format!("{sizes:?}").replace('[', "(").replace(']', ")"),
-    };
-    let mut text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
-    let start = b"\x93NUMPY\x01\x00";
-    let unpadded = start.len() + 2 + text.len() + 1;
-    text.extend(std::iter::repeat_n(' ', unpadded.next_multiple_of(ALIGNMENT) - unpadded));
-    text.push('\n');
-    let length = u16::try_from(text.len()).expect("three numbers fit");
-    [start, &length.to_le_bytes()[..], text.as_bytes()].concat()
 }

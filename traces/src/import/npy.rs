@@ -18,9 +18,9 @@ pub(super) const MAGIC: &[u8] = b"\x93NUMPY";
 
 /// A file, or a part of it such as an entry of an archive: what errors name.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    pub(super) path: &'a str,
-    pub(super) part: Option<&'a str>,
+pub(crate) struct Source<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) part: Option<&'a str>,
 }
 
 impl Source<'_> {
@@ -90,18 +90,18 @@ fn convert<const N: usize>(bytes: &[u8], ids: &mut [i64], parse: impl Fn([u8; N]
 
 /// The header of one array.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Array {
+pub(crate) struct Array {
     data_type: DataType,
     /// Tokens, layers, ids per token and layer.
-    pub(super) shape: [usize; 3],
+    pub(crate) shape: [usize; 3],
     /// Bytes of the header and of the whole array.
     pub(super) header_bytes: u64,
-    pub(super) total_bytes: u64,
+    pub(crate) total_bytes: u64,
 }
 
 impl Array {
     /// Reads and checks a header; `reader` is left at the first element.
-    pub(super) fn open(source: Source<'_>, reader: &mut impl Read) -> Result<Self> {
+    pub(crate) fn open(source: Source<'_>, reader: &mut impl Read) -> Result<Self> {
         const PLACE: &str = "header";
         let mut start = [0; 8];
         source.read_exact(reader, &mut start, PLACE)?;
@@ -143,7 +143,7 @@ impl Array {
 
     /// Hands out the ids `[layers, k]` of every token in order. The caller has compared
     /// `total_bytes` with what is there.
-    pub(super) fn each_token(
+    pub(crate) fn each_token(
         &self,
         source: Source<'_>,
         reader: &mut impl Read,

@@ -1,0 +1,85 @@
+//! `moecast memory ...`, as typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand, ValueEnum};
+use moecast_planner::memory::bits::Solver;
+use moecast_profiles::units::Bytes;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Choose the bits that each expert is stored in.
+    Bits(Bits),
+    /// Write the files that engines load for a memory plan.
+    Export(Export),
+}
+
+#[derive(Args)]
+pub(crate) struct Bits {
+    /// The routing trace that says how much each expert matters.
+    #[arg(long)]
+    pub(crate) trace: PathBuf,
+    /// Mean bits of a weight.
+    #[arg(long)]
+    pub(crate) budget: f64,
+    /// Precision policy; `moecast list precision-policies` names them.
+    #[arg(long, default_value = "pmq")]
+    pub(crate) policy: String,
+    /// Measured quantisation errors, a CSV `layer,expert,bits,error` [default: 4^-bits, assumed].
+    #[arg(long)]
+    pub(crate) errors: Option<PathBuf>,
+    /// Exponent of the share of picks and of the error.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) alpha: f64,
+    /// Exponent of the share of gate weights.
+    #[arg(long, default_value_t = 1.5)]
+    pub(crate) beta: f64,
+    /// Who solves integer programs.
+    #[arg(long, value_enum, default_value_t = SolverArgument::Dynamic)]
+    pub(crate) solver: SolverArgument,
+    /// Write the bits as a CSV `layer,expert,bits`.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum SolverArgument {
+    /// Dynamic programming: exact and fast.
+    Dynamic,
+    /// The integer program as published: the same answer.
+    Program,
+}
+
+impl From<SolverArgument> for Solver {
+    fn from(solver: SolverArgument) -> Self {
+        match solver {
+            SolverArgument::Dynamic => Self::Dynamic,
+            SolverArgument::Program => Self::Program,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct Export {
+    /// A memory.json.
+    pub(crate) plan: PathBuf,
+    /// Engines to write files for, comma separated; `moecast list memory-exporters` names them.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub(crate) engine: Vec<String>,
+    /// Folder for the files.
+    #[arg(long)]
+    pub(crate) out: PathBuf,
+    /// The routing trace whose loads decide what is rounded up where an engine is coarser than the
+    /// plan [default: the number of experts that the plan keeps].
+    #[arg(long)]
+    pub(crate) trace: Option<PathBuf>,
+    /// Memory of the GPU, such as 24GiB, for engines that are told a share of it.
+    #[arg(long)]
+    pub(crate) gpu_memory: Option<Bytes>,
+    /// Bytes of it that are no experts: other weights, keys and values.
+    #[arg(long, default_value = "0B")]
+    pub(crate) other_memory: Bytes,
+    /// Architecture in llama.cpp, such as qwen3moe [default: that of the plan's model].
+    #[arg(long)]
+    pub(crate) architecture: Option<String>,
+}

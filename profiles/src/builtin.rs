@@ -78,6 +78,7 @@ pub const HARDWARE: &[Preset] = &[
     preset!("hardware", "h200-sxm", "NVIDIA H200 SXM 141 GB, NVLink 4"),
     preset!("hardware", "l40s", "NVIDIA L40S 48 GB, PCIe 4"),
     preset!("hardware", "rtx-4090", "NVIDIA GeForce RTX 4090 24 GB, PCIe 4"),
+    preset!("hardware", "rtx-a6000", "NVIDIA RTX A6000 48 GB, PCIe 4"),
 ];
 
 /// Every shipped model, alphabetical.

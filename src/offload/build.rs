@@ -19,7 +19,7 @@ use moecast_traces::split::split;
 use moecast_traces::synth::{self, Amount, presets};
 use moecast_traces::{RoutingTrace, TraceBuilder, format};
 
-use super::file::{CacheFile, OffloadFile, PoolFile, StartFile, TraceFile};
+use super::file::{CacheFile, ChosenFile, OffloadFile, PoolFile, StartFile, TraceFile};
 use crate::pass::build as shared;
 
 /// A machine that can be run, and what to say about it.
@@ -235,7 +235,14 @@ fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> 
             (0..shape.layers).map(|layer| u64::from(planned[layer]) * full(layer)).sum::<u64>()
         }
     };
-    let trained: Vec<Vec<u64>> = loads(seen);
+    let trained: Vec<Vec<u64>> = match file.cache.chosen {
+        ChosenFile::Frequency => loads(seen),
+        // Nobody is more frequent than others: the first experts of all layers by turns.
+        ChosenFile::Uniform => {
+            let layer: Vec<u64> = (0..shape.experts as u64).rev().collect();
+            vec![layer; shape.layers]
+        }
+    };
     let capacity = whole / ranks;
     let shares = if file.precision.shares.is_empty() && !shape.nested {
         vec![1.0 / shape.versions as f64; shape.versions]

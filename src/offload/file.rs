@@ -108,6 +108,9 @@ pub(crate) struct CacheFile {
     /// Whether the cache is empty when the first request comes, or holds what training used most.
     #[serde(default)]
     pub(crate) start: StartFile,
+    /// Which experts it is filled with at the start: those that training used most, or any.
+    #[serde(default)]
+    pub(crate) chosen: ChosenFile,
     /// Share of the capacity that is pinned by frequency, outside of any policy.
     #[serde(default)]
     pub(crate) pinned: f64,
@@ -134,6 +137,14 @@ pub(crate) enum StartFile {
     Empty,
     #[default]
     Frequent,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ChosenFile {
+    #[default]
+    Frequency,
+    Uniform,
 }
 
 /// What is copied before it is asked for.

@@ -53,6 +53,10 @@ struct Tokens<'t> {
 }
 
 impl Tokens<'_> {
+    fn weighted(&self) -> bool {
+        self.trace.tokens().is_some_and(|columns| columns.weights.is_some())
+    }
+
     fn count(&self, rows: &[usize], layer: usize, into: &mut Vec<(u16, u32)>) {
         into.clear();
         if layer >= self.trace.header().moe_layers() {
@@ -186,7 +190,7 @@ impl<'s, 'a> Engine<'s, 'a> {
         let (setup, shape) = (self.setup, &self.setup.shape);
         self.picks.read(setup.trace, layer, tokens.rows);
         self.pass.picks += self.picks.picks.len() as u64;
-        self.picks.count(shape);
+        self.picks.count(shape, tokens.weighted());
         let routed = Routed {
             layer: ordinal(layer).0,
             tokens: self.pass.tokens,

@@ -14,6 +14,7 @@ pub mod placement;
 pub mod rebalance;
 pub mod record;
 pub mod residency;
+pub mod replay;
 mod run;
 pub mod scenario;
 pub mod serving;

@@ -86,6 +86,10 @@ fn jobs(arguments: &Cache, trace: &RoutingTrace) -> Result<Vec<Job>> {
         !planned || (arguments.slots.is_empty() && arguments.bytes.is_empty()),
         "trace cache: --slots or --bytes with --pool planned; expected --layer-slots alone"
     );
+    ensure!(
+        !(planned && arguments.curve),
+        "trace cache: --curve with --pool planned; expected pools of equal size"
+    );
     let header = trace.header();
     let experts = header.moe_layers() as u64 * u64::from(header.experts);
     let mut capacities: Vec<Capacity> = if planned {

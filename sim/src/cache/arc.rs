@@ -3,7 +3,7 @@
 //! (Megiddo and Modha, "ARC: a self-tuning, low overhead replacement cache", FAST 2003).
 //! Cost: constant per look-up; 9 bytes an expert.
 //! Departure: who may not leave because the current event uses it is passed by, if need be to the
-//! other list. Whole steps of the border are integers, as in libCacheSim.
+//! other list. The border is a real number, as in the paper's text and in libCacheSim.
 
 use super::list::Lists;
 use super::{Entry, Item, Keep, Moment, Policy, Sees};
@@ -18,7 +18,7 @@ pub(super) const ENTRY: Entry = Entry {
             lists: Lists::new(items, 4),
             list_of: vec![NONE; items],
             slots: setting.slots,
-            border: 0,
+            border: 0.0,
             forget: false,
         })
     },
@@ -37,7 +37,7 @@ struct Arc {
     list_of: Vec<u8>,
     slots: usize,
     /// How long the list of those seen once should be.
-    border: usize,
+    border: f64,
     /// Who leaves next leaves no ghost.
     forget: bool,
 }
@@ -70,9 +70,10 @@ impl Arc {
 
     /// Who leaves by the border.
     fn replace(&self, incoming: Item, keep: Keep<'_>) -> Option<Item> {
-        let once = self.lists.len(ONCE);
-        let over = once > self.border || (once == self.border && self.is_ghost(incoming, AGAIN));
-        let first = if once > 0 && over { ONCE } else { AGAIN };
+        let once = self.lists.len(ONCE) as f64;
+        let over =
+            if self.is_ghost(incoming, AGAIN) { once >= self.border } else { once > self.border };
+        let first = if once > 0.0 && over { ONCE } else { AGAIN };
         self.oldest(first, keep).or_else(|| self.oldest(1 - first, keep))
     }
 }
@@ -85,11 +86,13 @@ impl Policy for Arc {
 
     #[inline]
     fn miss(&mut self, item: Item, _: Moment) {
-        let ghosts = [self.lists.len(ONCE + GHOSTS), self.lists.len(AGAIN + GHOSTS)];
+        let ghosts = [ONCE, AGAIN].map(|list| self.lists.len(list + GHOSTS) as f64);
         if self.is_ghost(item, ONCE) {
-            self.border = (self.border + (ghosts[AGAIN] / ghosts[ONCE]).max(1)).min(self.slots);
+            let step = (ghosts[AGAIN] / ghosts[ONCE]).max(1.0);
+            self.border = (self.border + step).min(self.slots as f64);
         } else if self.is_ghost(item, AGAIN) {
-            self.border = self.border.saturating_sub((ghosts[ONCE] / ghosts[AGAIN]).max(1));
+            let step = (ghosts[ONCE] / ghosts[AGAIN]).max(1.0);
+            self.border = (self.border - step).max(0.0);
         }
     }
 

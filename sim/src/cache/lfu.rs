@@ -53,8 +53,7 @@ impl Lfu {
             self.buckets.push(Bucket { count: 0, lower: NONE, higher: NONE });
             self.buckets.len() as u32 - 1
         });
-        let higher =
-            if lower == NONE { self.lowest } else { self.buckets[lower as usize].higher };
+        let higher = if lower == NONE { self.lowest } else { self.buckets[lower as usize].higher };
         self.buckets[bucket as usize] = Bucket { count, lower, higher };
         self.link(lower, bucket);
         if higher != NONE {

@@ -162,7 +162,8 @@ impl<'a> Walk<'a> {
     fn add(&mut self, rows: std::ops::Range<usize>, layer: usize, listens: bool) {
         let first = self.first_item(layer);
         let before = self.distinct.len();
-        let mut said = Said { layer: if self.global { layer as u16 } else { 0 }, ..Said::default() };
+        let mut said =
+            Said { layer: if self.global { layer as u16 } else { 0 }, ..Said::default() };
         for row in rows {
             let decode = self.is_decode(row);
             let cells = self.cells(row, layer);

@@ -197,9 +197,10 @@ fn result(told: &Told<'_>, answer: &Answer) -> Value {
 fn points(curve: &Curve) -> Vec<(usize, f64)> {
     let sizes: Vec<usize> = (curve.from..curve.hits.len()).collect();
     let step = sizes.len().div_ceil(POINTS_MAX).max(1);
-    let kept = sizes.iter().enumerate().filter(|(index, size)| {
-        index % step == 0 || **size + 1 == curve.hits.len()
-    });
+    let kept = sizes
+        .iter()
+        .enumerate()
+        .filter(|(index, size)| index % step == 0 || **size + 1 == curve.hits.len());
     let rate = |size: usize| curve.hits[size] as f64 / curve.look_ups.max(1) as f64;
     kept.map(|(_, &size)| (size * curve.pools, rate(size))).collect()
 }

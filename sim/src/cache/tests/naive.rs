@@ -186,7 +186,7 @@ fn s3_fifo(uses: &[Item], slots: usize) -> u64 {
 /// The pseudocode of the paper, case by case.
 fn arc(uses: &[Item], slots: usize) -> u64 {
     let [mut t1, mut t2, mut b1, mut b2]: [Vec<Item>; 4] = Default::default();
-    let (mut border, mut hits) = (0_usize, 0);
+    let (mut border, mut hits) = (0.0, 0);
     for &item in uses {
         if take(&mut t1, item) || take(&mut t2, item) {
             hits += 1;
@@ -195,9 +195,9 @@ fn arc(uses: &[Item], slots: usize) -> u64 {
         }
         let (in_b1, in_b2) = (b1.contains(&item), b2.contains(&item));
         if in_b1 {
-            border = slots.min(border + (b2.len() / b1.len()).max(1));
+            border = (border + (b2.len() as f64 / b1.len() as f64).max(1.0)).min(slots as f64);
         } else if in_b2 {
-            border = border.saturating_sub((b1.len() / b2.len()).max(1));
+            border = (border - (b1.len() as f64 / b2.len() as f64).max(1.0)).max(0.0);
         }
         let mut replaces = in_b1 || in_b2;
         if !replaces && t1.len() + b1.len() == slots {
@@ -214,7 +214,8 @@ fn arc(uses: &[Item], slots: usize) -> u64 {
             replaces = true;
         }
         if replaces && t1.len() + t2.len() == slots {
-            let over = t1.len() > border || (in_b2 && t1.len() == border);
+            let once = t1.len() as f64;
+            let over = if in_b2 { once >= border } else { once > border };
             if !t1.is_empty() && over {
                 b1.push(t1.remove(0));
             } else {

@@ -1,6 +1,6 @@
-//! HOBBIT's multidimensional policy: a weighted sum of how lately an expert was used, how often, how
-//! often at high precision, and how soon its layer comes; the lowest leaves (Tang et al., "HOBBIT: a
-//! mixed precision expert offloading system for fast MoE inference", 2024):
+//! HOBBIT's multidimensional policy: a weighted sum of how lately an expert was used, how often,
+//! how often at high precision, and how soon its layer comes; the lowest leaves (Tang et al.,
+//! "HOBBIT: a mixed precision expert offloading system for fast MoE inference", 2024):
 //! `w1 R/T + w2 F/T + w3 H/T + w4 (1 - d/L)`, R the token of the last use, F uses, H uses at high
 //! precision, T tokens so far, d layers until the expert's layer is computed, L layers.
 //! Cost: the slots per eviction; 24 bytes an expert.

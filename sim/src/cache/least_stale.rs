@@ -1,6 +1,6 @@
-//! Least-Stale: layers are computed in turn, so an expert whose layer has passed without using it is
-//! stale and leaves before anybody whose layer is yet to come; the stalest goes first (Hoang et al.,
-//! "SpecMD: a comprehensive study on speculative expert prefetching", 2026).
+//! Least-Stale: layers are computed in turn, so an expert whose layer has passed without using it
+//! is stale and leaves before anybody whose layer is yet to come; the stalest goes first (Hoang et
+//! al., "SpecMD: a comprehensive study on speculative expert prefetching", 2026).
 //! Cost: the slots per eviction; 12 bytes an expert.
 //! Departure: the idea is the paper's, the order in detail is ours. First those whose layer has
 //! passed and that an earlier pass used last, longest ago first; then those that this pass has

@@ -179,7 +179,8 @@ proptest! {
     fn every_policy_takes_prefetched_experts(
         uses in prop::collection::vec((0_u32..20, any::<bool>()), 1..200), slots in 1_usize..12,
     ) {
-        let looked: Vec<Item> = uses.iter().filter(|(_, ahead)| !ahead).map(|use_| use_.0).collect();
+        let looked = uses.iter().filter(|(_, ahead)| !ahead);
+        let looked: Vec<Item> = looked.map(|&(item, _)| item).collect();
         for entry in ALL {
             let mut policy = (entry.build)(&setting(1, 20, slots, &looked));
             let mut pool = Pool::new(vec![1; 20].into(), slots as u64);

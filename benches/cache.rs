@@ -3,7 +3,7 @@
 //! Memory: a policy that does not see the future holds a few numbers for every expert and slot (its
 //! file says how many bytes); the trace is walked, never copied. Belady holds 8 bytes a look-up.
 //!
-//! Bar: LRU, Belady and S3-FIFO five times libCacheSim (`benches/peers/libcachesim.py`).
+//! Bar: LRU, Belady and S3-FIFO five times libCacheSim (`benches/peers/libcachesim_beside.py`).
 
 use divan::Bencher;
 use divan::counter::ItemsCount;

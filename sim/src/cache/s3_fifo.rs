@@ -58,7 +58,7 @@ impl S3Fifo {
 
     /// The oldest of the small queue that was used less than twice; others before it move on.
     #[inline]
-    fn from_small(&mut self, keep: Keep<'_>) -> Option<Item> {
+    fn leaver_of_small(&mut self, keep: Keep<'_>) -> Option<Item> {
         let mut next = self.queues.back(SMALL);
         while let Some(item) = next {
             next = self.queues.towards_front(SMALL, item);
@@ -76,7 +76,7 @@ impl S3Fifo {
 
     /// The oldest of the main queue that has no use left; others go round and pay with one.
     #[inline]
-    fn from_main(&mut self, keep: Keep<'_>) -> Option<Item> {
+    fn leaver_of_main(&mut self, keep: Keep<'_>) -> Option<Item> {
         for _ in 0..=4 * self.queues.len(MAIN) {
             let item = self.queues.back(MAIN)?;
             let uses = &mut self.uses[item as usize];
@@ -133,9 +133,9 @@ impl Policy for S3Fifo {
     fn victim(&mut self, _: Item, keep: Keep<'_>, _: Moment) -> Option<Item> {
         self.has_evicted = true;
         if self.queues.len(MAIN) > self.most[MAIN] || self.queues.len(SMALL) == 0 {
-            return self.from_main(keep).or_else(|| self.from_small(keep));
+            return self.leaver_of_main(keep).or_else(|| self.leaver_of_small(keep));
         }
-        self.from_small(keep).or_else(|| self.from_main(keep))
+        self.leaver_of_small(keep).or_else(|| self.leaver_of_main(keep))
     }
 
     #[inline]

@@ -137,7 +137,7 @@ fn slru(uses: &[Item], slots: usize) -> u64 {
 fn s3_fifo(uses: &[Item], slots: usize) -> u64 {
     let small_most = (slots / 10).max(1);
     let (main_most, ghosts_most) = (slots - small_most, slots * 9 / 10);
-    let (mut small, mut main): (Vec<(Item, u32)>, Vec<(Item, u32)>) = Default::default();
+    let [mut small, mut main]: [Vec<(Item, u32)>; 2] = Default::default();
     let (mut ghosts, mut hits, mut has_evicted) = (Vec::new(), 0, false);
     for &item in uses {
         let mut all = small.iter_mut().chain(&mut main);

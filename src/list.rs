@@ -5,6 +5,7 @@ use moecast_planner::{algorithms, export, memory};
 use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine, import as kernel_tables};
 use moecast_reports::figures;
+use moecast_sim::cache;
 use moecast_traces::requests::{self, generators};
 use moecast_traces::synth::{presets, recipe};
 use moecast_traces::{export as trace_export, import};
@@ -22,6 +23,9 @@ const GENERATORS: &str = "request-generators";
 /// Every family, alphabetical.
 const FAMILIES: &[Family] = &[
     ("algorithms", "how a placement is found (plan --algorithm)", || rows(algorithms::ALL)),
+    ("cache-policies", "who leaves a full cache of experts (trace cache --policy)", || {
+        rows(cache::ALL)
+    }),
     ("clusters", "machines with their links (--cluster NAME:NODES)", || rows(builtin::CLUSTERS)),
     ("costs", "how long a kernel takes (simulate --cost)", || rows(cost::ALL)),
     ("engines", "whose replica rule is simulated (simulate --engine)", || rows(engine::ALL)),

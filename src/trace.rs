@@ -1,5 +1,6 @@
 //! `moecast trace ...`: one file per subcommand.
 
+mod cache;
 mod checked;
 mod edit;
 mod export;
@@ -20,6 +21,7 @@ use crate::output::Output;
 
 pub(crate) fn run(command: &Command, global: &Global, output: &Output) -> Result<()> {
     match command {
+        Command::Cache(arguments) => cache::run(arguments, global, output),
         Command::Concat(arguments) => edit::concat(arguments, output),
         Command::Export(arguments) => export::run(arguments, output),
         Command::Import(arguments) => import::run(arguments, output),

@@ -1,6 +1,7 @@
 //! One integration binary: what the product promises, and what the house promises itself.
 
 mod bad_input;
+mod cache;
 mod commands;
 mod determinism;
 mod docs;

@@ -175,6 +175,7 @@ fn registries_are_alphabetical_and_in_the_readme() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let registries = [
         ("algorithms", names(algorithms::ALL)),
+        ("cache-policies", names(moecast_sim::cache::ALL)),
         ("clusters", names(builtin::CLUSTERS)),
         ("costs", names(cost::ALL)),
         ("engines", names(engine::ALL)),

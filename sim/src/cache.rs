@@ -6,9 +6,31 @@
 //! from 0: version `v` of expert `e` of the pool's `l`-th layer is
 //! `(l * experts + e) * versions + v`.
 
+mod arc;
 mod belady;
+mod clock;
+mod edgemoe;
+mod fifo;
+mod finemoe;
+mod fixed;
+mod hobbit;
+mod least_stale;
+mod lfru;
+mod lfu;
+mod lfu_history;
+mod lirs;
 pub mod list;
 mod lru;
+mod moe_infinity;
+mod mrs;
+mod passes;
+mod positions;
+mod random;
+mod residents;
+mod s3_fifo;
+mod sieve;
+mod slru;
+mod w_tinylfu;
 
 use std::sync::Arc;
 
@@ -73,6 +95,11 @@ pub struct Routed<'a> {
 
 /// A cache policy over the items of one pool.
 pub trait Policy: Send {
+    /// Whether [`Self::routed`] does anything: who replays need not prepare what nobody hears.
+    fn listens(&self) -> bool {
+        false
+    }
+
     /// The router has chosen for a layer; comes before the look-ups of that event.
     fn routed(&mut self, _: &Routed<'_>) {}
 
@@ -161,7 +188,29 @@ pub struct Entry {
 moecast_profiles::named!(Entry);
 
 /// Every cache policy, alphabetical.
-pub const ALL: &[Entry] = &[belady::ENTRY, lru::ENTRY];
+pub const ALL: &[Entry] = &[
+    arc::ENTRY,
+    belady::ENTRY,
+    clock::ENTRY,
+    edgemoe::ENTRY,
+    fifo::ENTRY,
+    finemoe::ENTRY,
+    hobbit::ENTRY,
+    least_stale::ENTRY,
+    lfru::ENTRY,
+    lfu::ENTRY,
+    lfu_history::ENTRY,
+    lirs::ENTRY,
+    lru::ENTRY,
+    moe_infinity::ENTRY,
+    mrs::ENTRY,
+    random::ENTRY,
+    s3_fifo::ENTRY,
+    sieve::ENTRY,
+    slru::ENTRY,
+    fixed::ENTRY,
+    w_tinylfu::ENTRY,
+];
 
 /// Finds a policy by name.
 ///
@@ -170,3 +219,6 @@ pub const ALL: &[Entry] = &[belady::ENTRY, lru::ENTRY];
 pub fn find(name: &str) -> Result<&'static Entry, UnknownName> {
     find_entry("cache policy", ALL, name)
 }
+
+#[cfg(test)]
+mod tests;

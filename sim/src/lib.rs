@@ -15,6 +15,7 @@ pub mod placement;
 pub mod prefetch;
 pub mod rebalance;
 pub mod record;
+pub mod replay;
 pub mod residency;
 mod run;
 pub mod scenario;

@@ -121,9 +121,12 @@ impl Pool {
     ) {
         self.classify(picks, into);
         for &item in picks {
-            let at = self.moment(layer);
+            let mut at = self.moment(layer);
             if !self.first_touch(item) {
                 if self.holds(item) && !self.is_pinned(item) {
+                    // It belongs to the look-up before: whoever sees the future must not take it
+                    // for the next one.
+                    at.position -= 1;
                     policy.hit(item, at);
                 }
             } else if self.holds(item) {

@@ -1,5 +1,6 @@
 //! `moecast trace ...`, as typed.
 
+pub(crate) mod cache;
 pub(crate) mod range;
 pub(crate) mod requests;
 
@@ -11,6 +12,8 @@ use range::Span;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Replay a trace through caches of experts: hit rates and bytes moved by policy and size.
+    Cache(cache::Cache),
     /// Join several recordings of one model into one.
     Concat(Concat),
     /// Write a trace for other tools: CSV, JSON lines, NumPy arrays.

@@ -93,6 +93,10 @@ fn header(parts: &[Part<'_>]) -> Header {
         }
         joined.inputs.extend(header.inputs.iter().cloned());
     }
+    if headers().any(|header| header.expert_bytes != joined.expert_bytes) {
+        joined.expert_bytes.clear();
+        joined.remarks.push("sizes of experts were dropped: the parts differ in them".to_owned());
+    }
     let names: Vec<&str> = parts.iter().map(|part| part.name).collect();
     joined.remarks.push(format!("joined from {}", names.join(", ")));
     joined

@@ -41,6 +41,9 @@ pub struct Header {
     /// Absolute layer number of every MoE layer, ascending; a layer that chains its experts stands
     /// once for every routing.
     pub layers: Vec<u16>,
+    /// Bytes of one expert of every MoE layer, where the recorder knew; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expert_bytes: Vec<u64>,
     /// True when a generator made it: shown wherever the trace is shown.
     pub synthetic: bool,
     /// What a reader should know: skipped records, assumptions, oddities.
@@ -68,6 +71,7 @@ impl Header {
             zero_experts: 0,
             top_k,
             layers,
+            expert_bytes: Vec::new(),
             synthetic: false,
             remarks: Vec::new(),
             inputs: Vec::new(),
@@ -111,6 +115,14 @@ impl Header {
         }
         if self.layers.is_empty() || !self.layers.is_sorted() {
             return invalid("layers", format!("{:?}", self.layers), "ascending layer numbers");
+        }
+        let sizes = self.expert_bytes.len();
+        if sizes > 0 && sizes != self.layers.len() {
+            let expected = "one size for each MoE layer, or none";
+            return invalid("expert_bytes", format!("{sizes} sizes"), expected);
+        }
+        if self.expert_bytes.contains(&0) {
+            return invalid("expert_bytes", "0".to_owned(), "sizes above 0");
         }
         Ok(())
     }

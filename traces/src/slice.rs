@@ -76,6 +76,9 @@ pub fn slice(trace: &RoutingTrace, selection: &Selection, path: &str) -> Result<
     }
     let mut kept = header.clone();
     kept.layers = header.layers[ordinals.clone()].to_vec();
+    if !header.expert_bytes.is_empty() {
+        kept.expert_bytes = header.expert_bytes[ordinals.clone()].to_vec();
+    }
     let (some, words) = (rows.len(), selection.words());
     kept.remarks.push(format!("a slice: {words} ({some} of {all} {kind})"));
     let events = match trace.events() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use moecast_traces::future::{NEVER, NextUse};
 
+use super::positions::Positions;
 use super::{Entry, Item, Keep, Moment, Policy, Sees};
 
 pub(super) const ENTRY: Entry = Entry {
@@ -114,94 +115,5 @@ impl Policy for Belady {
         } else {
             self.ahead.remove(next as usize);
         }
-    }
-}
-
-/// A set of positions: a bit each, and above every 64 words a word that says which of them are not
-/// empty.
-struct Positions {
-    levels: Vec<Vec<u64>>,
-}
-
-impl Positions {
-    fn new(count: usize) -> Self {
-        let mut levels = Vec::new();
-        let mut width = count;
-        loop {
-            width = width.div_ceil(64).max(1);
-            levels.push(vec![0; width]);
-            if width == 1 {
-                return Self { levels };
-            }
-        }
-    }
-
-    #[inline]
-    fn insert(&mut self, position: usize) {
-        let mut at = position;
-        for level in &mut self.levels {
-            let word = &mut level[at / 64];
-            let was_empty = *word == 0;
-            *word |= 1 << (at % 64);
-            if !was_empty {
-                return;
-            }
-            at /= 64;
-        }
-    }
-
-    #[inline]
-    fn remove(&mut self, position: usize) {
-        let mut at = position;
-        for level in &mut self.levels {
-            let word = &mut level[at / 64];
-            *word &= !(1 << (at % 64));
-            if *word != 0 {
-                return;
-            }
-            at /= 64;
-        }
-    }
-
-    /// The largest position below `limit`.
-    #[inline]
-    fn last_before(&self, limit: usize) -> Option<usize> {
-        let size = self.levels[0].len() * 64;
-        let mut at = limit.min(size);
-        for (height, level) in self.levels.iter().enumerate() {
-            // Bits below `at` of its word; words below it are the next level's business.
-            let bits = level.get(at / 64).map_or(0, |word| word & ((1 << (at % 64)) - 1));
-            if bits != 0 {
-                let mut found = at / 64 * 64 + 63 - bits.leading_zeros() as usize;
-                for lower in self.levels[..height].iter().rev() {
-                    found = found * 64 + 63 - lower[found].leading_zeros() as usize;
-                }
-                return Some(found);
-            }
-            at /= 64;
-        }
-        None
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_of_positions_finds_its_last_below_any_limit() {
-        let mut set = Positions::new(300_000);
-        let members = [0, 63, 64, 4095, 4096, 262_143, 262_144, 299_999];
-        members.iter().for_each(|&position| set.insert(position));
-        let mut found = Vec::new();
-        let mut limit = usize::MAX;
-        while let Some(position) = set.last_before(limit) {
-            found.push(position);
-            limit = position;
-        }
-        found.reverse();
-        assert_eq!(found, members);
-        set.remove(262_144);
-        assert_eq!(set.last_before(299_999), Some(262_143));
     }
 }

@@ -275,7 +275,9 @@ fn build(
     let given = rows.sorter.len();
     let padded = |tokens: u64| check_padding(&path, [tokens, layers as u64, top_k.into()], given);
     padded(1)?;
-    let header = Header::new(ENTRY.name, &preamble.model, experts, top_k, preamble.layers.clone());
+    let layers_of = preamble.layers.clone();
+    let mut header = Header::new(ENTRY.name, &preamble.model, experts, top_k, layers_of);
+    header.expert_bytes.clone_from(&preamble.expert_bytes);
     let width = layers * usize::from(top_k);
     let mut fill = Fill {
         input,

@@ -20,6 +20,8 @@ pub(super) struct Preamble {
     pub(super) top_k: u16,
     /// Layers that hold experts.
     pub(super) layers: Vec<u16>,
+    /// Bytes of one expert of each of them; empty where the file does not say.
+    pub(super) expert_bytes: Vec<u64>,
 }
 
 /// Where the columns stand: newer versions of the engine append some.
@@ -49,6 +51,8 @@ pub(super) fn read(path: &str, lines: &mut Lines<'_>) -> Result<(Preamble, Colum
         let row = Row { path, number };
         let Some(line) = line.strip_prefix('#') else {
             preamble.layers = moe_layers(row, preamble.hidden_layers, &expert_bytes)?;
+            let sizes = expert_bytes.iter().map(|&(_, bytes)| bytes);
+            preamble.expert_bytes = sizes.filter(|&bytes| bytes > 0).collect();
             return Ok((preamble, columns(row, line)?));
         };
         expert_bytes.push(layer_facts(row, line)?);
@@ -88,6 +92,7 @@ fn run_facts(row: Row<'_>, line: &str) -> Result<Preamble> {
         experts: number(experts, "n_expert")?,
         top_k: number(top_k, "n_expert_used")?,
         layers: Vec::new(),
+        expert_bytes: Vec::new(),
     };
     if preamble.top_k == 0 || preamble.top_k > preamble.experts || preamble.experts == u16::MAX {
         let found = format!("n_expert={} n_expert_used={}", preamble.experts, preamble.top_k);

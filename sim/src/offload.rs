@@ -23,7 +23,7 @@ mod tests;
 
 pub use batching::Batching;
 pub use given::Given;
-pub use machine::{Costs, Machine, Processor, Split, Tier};
+pub use machine::{Beside, Costs, Machine, Processor, Split, Tier};
 pub use record::{Pass, Run, Served, Summary};
 pub use requests::{Recorded, arrivals, recorded};
 pub use shape::{Cache, Shape, Sharing, Start};

@@ -186,7 +186,7 @@ fn shape(file: &OffloadFile, model: &ModelShape, trace: &RoutingTrace) -> Result
         && versions.iter().all(|share| *share > 0.0 && share.is_finite());
     ensure!(right, "precision.versions: {versions:?}; expected falling shares above 0, at most 8");
     let (layers, experts) = (model.moe_layers.len(), usize::from(model.experts));
-    let recorded: &[u64] = &[];
+    let recorded = &trace.header().expert_bytes;
     let mut bytes = Vec::with_capacity(layers * experts * versions.len());
     for layer in 0..layers {
         let whole = recorded.get(layer).copied().unwrap_or(model.expert_bytes().0);
@@ -212,9 +212,9 @@ fn shape(file: &OffloadFile, model: &ModelShape, trace: &RoutingTrace) -> Result
 
 fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> Result<Cache> {
     let CacheFile { capacity, share, slots, policy, start, pinned, .. } = &file.cache;
-    let given = [capacity.is_some(), share.is_some(), !slots.is_empty()];
-    let given = given.iter().filter(|given| **given).count();
-    ensure!(given == 1, "cache: {given} of capacity, share and slots; expected one of them");
+    let given = (capacity.is_some(), share.is_some(), !slots.is_empty());
+    let right = given.0 != given.1 || given == (false, false, true);
+    ensure!(right, "cache: both of capacity and share, or none; expected one, or slots");
     let ranks = shape.ranks as u64;
     let all: u64 = shape.bytes.iter().sum();
     let planned: Vec<u32> = match slots.len() {
@@ -226,14 +226,12 @@ fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> 
     let full =
         |layer: usize| shape.parts(layer, 0, 0).map(|unit| shape.bytes[unit as usize]).sum::<u64>();
     let whole = match (capacity, share) {
-        (Some(capacity), _) => capacity.0,
-        (None, Some(share)) => {
+        (Some(capacity), _) if slots.is_empty() => capacity.0,
+        (_, Some(share)) if slots.is_empty() => {
             ensure!((0.0..=1.0).contains(share), "cache.share: {share}; expected 0 to 1");
             (all as f64 * share).round() as u64
         }
-        (None, None) => {
-            (0..shape.layers).map(|layer| u64::from(planned[layer]) * full(layer)).sum::<u64>()
-        }
+        _ => (0..shape.layers).map(|layer| u64::from(planned[layer]) * full(layer)).sum::<u64>(),
     };
     let trained: Vec<Vec<u64>> = match file.cache.chosen {
         ChosenFile::Frequency => loads(seen),

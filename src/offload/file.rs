@@ -88,7 +88,7 @@ fn half() -> f64 {
     0.5
 }
 
-/// GPU memory for experts: one of capacity, share and slots.
+/// GPU memory for experts: capacity or share, or slots, which are what counts where they are given.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CacheFile {

@@ -12,6 +12,7 @@ use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::units::{Nanos, SimTime};
 use moecast_traces::RoutingTrace;
 
+use super::machine::Beside;
 use super::memory::{Memory, Place};
 use super::picks::Picks;
 use super::record::{Pass, Run};
@@ -25,6 +26,9 @@ use crate::prefetch::{Ahead, Prefetcher, View, Wish};
 pub(super) fn ordinal(layer: usize) -> MoeLayer {
     MoeLayer(u16::try_from(layer).expect("layers are u16"))
 }
+
+/// Matrices of an expert: gate, up and down projections.
+const MATRICES: u64 = 3;
 
 /// All that changes while passes run.
 pub(super) struct Engine<'s, 'a> {
@@ -428,10 +432,18 @@ impl<'s, 'a> Engine<'s, 'a> {
                 }
             }
         }
+        later.sort_unstable();
+        let beside = self.setup.machine.beside_copies;
+        if beside != Beside::Experts {
+            rows.extend(later.iter().map(|&(_, index)| own[index].rows));
+            let last = later.last().map_or(open, |&(arrival, _)| arrival);
+            let time = self.setup.kernels.experts(tokens, &rows);
+            self.run.gpu_busy += Nanos(time.0 / self.setup.shape.ranks as u64);
+            return self.together(time, last, known, open);
+        }
         let time = self.setup.kernels.experts(tokens, &rows);
         let mut now = open + time;
         let mut busy = time;
-        later.sort_unstable();
         for (arrival, index) in later {
             let time = self.setup.kernels.experts(tokens, &[own[index].rows]);
             if arrival > now {
@@ -442,6 +454,22 @@ impl<'s, 'a> Engine<'s, 'a> {
         }
         // Ranks work side by side: their mean is what utilisation means.
         self.run.gpu_busy += Nanos(busy.0 / self.setup.shape.ranks as u64);
+        now
+    }
+
+    /// Experts that take `time` are computed together. Copies begin at `known` and end at `last`.
+    fn together(&mut self, time: Nanos, last: SimTime, known: SimTime, open: SimTime) -> SimTime {
+        let rounds = match self.setup.machine.beside_copies {
+            Beside::Matrices => MATRICES,
+            Beside::Experts | Beside::Nothing => 1,
+        };
+        let whole = last.0.saturating_sub(known.0);
+        let mut now = open;
+        for round in 1..=rounds {
+            let ready = SimTime(known.0 + whole * round / rounds);
+            self.pass.stall += Nanos(ready.0.saturating_sub(now.0));
+            now = now.max(ready) + Nanos(time.0 * round / rounds - time.0 * (round - 1) / rounds);
+        }
         now
     }
 

@@ -21,9 +21,26 @@ pub struct Machine {
     /// A processor that computes experts in host memory, where it may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor: Option<Processor>,
+    /// What the GPU computes while experts are copied.
+    #[serde(default)]
+    pub beside_copies: Beside,
     /// What handling experts costs beside copies.
     #[serde(default)]
     pub costs: Costs,
+}
+
+/// What the GPU computes while experts of a layer are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Beside {
+    /// The experts that it has, then every other one when it arrives.
+    #[default]
+    Experts,
+    /// One of three matrices of all experts at a time, as soon as all experts have that one: a
+    /// kernel a matrix, as ggml has it, with copies in the same order.
+    Matrices,
+    /// Nothing: one grouped kernel when all experts are there.
+    Nothing,
 }
 
 fn one() -> u16 {

@@ -76,6 +76,7 @@ fn setup<'a>(model: &'a ModelShape, trace: &'a RoutingTrace, slots: u64) -> Setu
                 flops: Flops(u64::MAX),
                 launch: Nanos(0),
             }),
+            beside_copies: Beside::Experts,
             costs: Costs::default(),
         },
         cache: Cache {
@@ -162,6 +163,18 @@ fn resident_experts_are_computed_while_others_are_copied() {
     // second copy follows it.
     assert_eq!(ends(&run)[0], 7 + 100 + 12 + 20 + 2000 + 50);
     assert_eq!(run.passes[1].handling, Nanos(10 + 2 + 20 + 5));
+}
+
+#[test]
+fn kernels_may_need_all_experts_of_a_matrix_or_of_a_layer() {
+    let model = model(1, 4, 2);
+    let trace = trace(&model, &[vec![0, 1], vec![0, 2]]);
+    let mut setup = setup(&model, &trace, 2);
+    setup.machine.beside_copies = Beside::Nothing;
+    assert_eq!(ends(&run(&setup).unwrap()), [2200, 2200 + 100 + 1000 + 100]);
+    setup.machine.beside_copies = Beside::Matrices;
+    // A third of 100 after the last of three rounds of copies.
+    assert_eq!(ends(&run(&setup).unwrap())[0], 100 + 2000 + 34);
 }
 
 #[test]

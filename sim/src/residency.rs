@@ -158,6 +158,17 @@ impl Pool {
         }
     }
 
+    /// Ends an event before the next one begins: whom it used may leave for a prefetched item.
+    pub fn finish(&mut self) {
+        self.event += 1;
+    }
+
+    /// Keeps `item` from leaving for a prefetched one until this event ends, or the next one where
+    /// none is under way: it is expected itself.
+    pub fn expect(&mut self, item: Item) {
+        self.stamps[item as usize] = self.stamps[item as usize].max(self.event * 2);
+    }
+
     /// Whether `item`, which the event uses, is dealt with for the first time.
     fn first_touch(&mut self, item: Item) -> bool {
         let stamp = &mut self.stamps[item as usize];

@@ -11,10 +11,13 @@ use serde_json::{Value, json};
 
 use super::Errors;
 use crate::cli::{self, Global};
+use crate::keys;
+use crate::offload;
+use crate::offload::file::Offloads;
 use crate::output::{Output, one_line};
 use crate::pass::file::Passes;
-use crate::pass::{Ran, judge};
-use crate::variants::{Judged, table};
+use crate::pass::{self, Ran};
+use crate::variants::{Judged, Suite, Typed, Variant, table};
 
 /// Systems that ship with moecast: a name for errors, and the file.
 const SHIPPED: &[(&str, &str)] = &[
@@ -28,6 +31,62 @@ const SHIPPED: &[(&str, &str)] = &[
     ("tutel", include_str!("../../examples/systems/tutel.toml")),
 ];
 
+/// Machines with experts in several memories that ship with moecast.
+const SHIPPED_OFFLOADS: &[(&str, &str)] = &[
+    ("hobbit", include_str!("../../examples/offload/hobbit.toml")),
+    ("hybrimoe", include_str!("../../examples/offload/hybrimoe.toml")),
+    ("ktransformers", include_str!("../../examples/offload/ktransformers.toml")),
+    ("pre-gated", include_str!("../../examples/offload/pre-gated.toml")),
+    ("sn40l", include_str!("../../examples/offload/sn40l.toml")),
+];
+
+/// A file of either kind.
+enum Kind {
+    Passes(Passes),
+    Offloads(Offloads),
+}
+
+impl Kind {
+    fn read(path: &Path) -> Result<Self> {
+        let typed: toml::Table = keys::read_toml(path)?;
+        if keys::find(&typed, "base.machine").is_some() {
+            return Ok(Self::Offloads(Offloads::read(path)?));
+        }
+        Ok(Self::Passes(Passes::read(path)?))
+    }
+
+    fn shipped() -> Result<Vec<Self>> {
+        let passes =
+            SHIPPED.iter().map(|(name, text)| Ok(Self::Passes(Passes::parse(text, name)?)));
+        let offloads = SHIPPED_OFFLOADS.iter();
+        let offloads =
+            offloads.map(|(name, text)| Ok(Self::Offloads(Offloads::parse(text, name)?)));
+        passes.chain(offloads).collect()
+    }
+
+    fn names(&self) -> (&str, &str) {
+        match self {
+            Self::Passes(suite) => (&suite.name, &suite.about),
+            Self::Offloads(suite) => (&suite.name, &suite.about),
+        }
+    }
+
+    fn outcome(&self, folder: &Path, seed: Seed) -> Outcome {
+        match self {
+            Self::Passes(suite) => {
+                let run = |variant: &Variant<_>| {
+                    Ran::new(variant, folder, Mode::Step, Precision::default(), seed)
+                };
+                outcome(suite, run, pass::judge)
+            }
+            Self::Offloads(suite) => {
+                let run = |variant: &Variant<_>| offload::Ran::new(variant, folder, seed);
+                outcome(suite, run, offload::judge)
+            }
+        }
+    }
+}
+
 /// What came of one file.
 struct Outcome {
     judged: Vec<Judged>,
@@ -37,15 +96,12 @@ struct Outcome {
 
 pub(super) fn run(arguments: &cli::Validate, global: &Global, output: &Output) -> Result<()> {
     let (suites, folder) = match &arguments.suite {
-        Some(path) => (vec![Passes::read(path)?], path.parent().unwrap_or(Path::new(""))),
-        None => {
-            let shipped = SHIPPED.iter().map(|(name, text)| Passes::parse(text, name));
-            (shipped.collect::<Result<Vec<_>>>()?, Path::new(""))
-        }
+        Some(path) => (vec![Kind::read(path)?], path.parent().unwrap_or(Path::new(""))),
+        None => (Kind::shipped()?, Path::new("")),
     };
     let spinner = output.spinner("validate");
     let outcomes: Vec<Outcome> =
-        suites.iter().map(|suite| outcome(suite, folder, Seed(global.seed))).collect();
+        suites.iter().map(|suite| suite.outcome(folder, Seed(global.seed))).collect();
     spinner.finish_and_clear();
     answer(&suites, &outcomes, output)?;
     let all: Vec<&Judged> = outcomes.iter().flat_map(|outcome| &outcome.judged).collect();
@@ -56,9 +112,15 @@ pub(super) fn run(arguments: &cli::Validate, global: &Global, output: &Output) -
     }
 }
 
-fn outcome(suite: &Passes, folder: &Path, seed: Seed) -> Outcome {
-    let run = |variant| Ran::new(variant, folder, Mode::Step, Precision::default(), seed);
-    let runs: Vec<Result<Ran>> = suite.variants.par_iter().map(run).collect();
+fn outcome<T: Typed + Sync, R: Send>(
+    suite: &Suite<T>,
+    run: impl Fn(&Variant<T>) -> Result<R> + Sync + Send,
+    judge: impl Fn(&Suite<T>, &[R]) -> Vec<Judged>,
+) -> Outcome
+where
+    T::Unit: Sync,
+{
+    let runs: Vec<Result<R>> = suite.variants.par_iter().map(run).collect();
     let (mut ran, mut skipped) = (Vec::new(), Vec::new());
     for (variant, run) in suite.variants.iter().zip(runs) {
         match run {
@@ -66,11 +128,10 @@ fn outcome(suite: &Passes, folder: &Path, seed: Seed) -> Outcome {
             Err(error) => skipped.push((variant.name.clone(), one_line(&error))),
         }
     }
-    let judged = judge(suite, &ran);
-    Outcome { judged, skipped }
+    Outcome { judged: judge(suite, &ran), skipped }
 }
 
-fn answer(suites: &[Passes], outcomes: &[Outcome], output: &Output) -> Result<()> {
+fn answer(suites: &[Kind], outcomes: &[Outcome], output: &Output) -> Result<()> {
     let all: Vec<&Judged> = outcomes.iter().flat_map(|outcome| &outcome.judged).collect();
     let of = |times: bool| {
         let own = all.iter().filter(|row| row.relative == times);
@@ -81,7 +142,7 @@ fn answer(suites: &[Passes], outcomes: &[Outcome], output: &Output) -> Result<()
         let rows: Vec<Value> = all.iter().map(|row| row.json()).collect();
         let skipped = suites.iter().zip(outcomes).flat_map(|(suite, outcome)| {
             let one = |(variant, why): &(String, String)| {
-                json!({ "system": suite.name, "variant": variant, "reason": why })
+                json!({ "system": suite.names().0, "variant": variant, "reason": why })
             };
             outcome.skipped.iter().map(one)
         });
@@ -91,7 +152,8 @@ fn answer(suites: &[Passes], outcomes: &[Outcome], output: &Output) -> Result<()
         return Ok(());
     }
     for suite in suites {
-        output.note(&format!("{}: {}", suite.name, suite.about))?;
+        let (name, about) = suite.names();
+        output.note(&format!("{name}: {about}"))?;
     }
     output.note("")?;
     output.table(&table(&all))?;
@@ -130,10 +192,15 @@ mod tests {
             assert_eq!(suite.name, *name);
             assert!(suite.published.iter().all(|own| own.error_max.is_some()), "{name}");
         }
+        for (name, text) in SHIPPED_OFFLOADS {
+            let suite = Offloads::parse(text, name).unwrap();
+            assert_eq!(suite.name, *name);
+            assert!(suite.published.iter().all(|own| own.error_max.is_some()), "{name}");
+        }
         let (name, text) = SHIPPED.iter().find(|(name, _)| *name == "sglang-gb200").unwrap();
         let mut suite = Passes::parse(text, name).unwrap();
         suite.variants.truncate(1);
-        let Outcome { judged, skipped } = outcome(&suite, Path::new(""), Seed(0));
+        let Outcome { judged, skipped } = Kind::Passes(suite).outcome(Path::new(""), Seed(0));
         assert!(skipped.is_empty() && judged.len() == 2, "{skipped:?}");
         for row in &judged {
             assert_eq!(row.worsened(), None);

@@ -186,6 +186,7 @@ impl<'s, 'a> Engine<'s, 'a> {
         self.wish(tokens, Some(layer), timing.known);
         // What idle links do while this layer is computed.
         self.memory.advance(end);
+        self.memory.end(layer);
         end
     }
 

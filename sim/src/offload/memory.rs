@@ -136,6 +136,13 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// Ends the event of one layer.
+    pub(super) fn end(&mut self, layer: usize) {
+        for (shelf, _) in self.shape.shelves_of(layer) {
+            self.shelves[shelf].pool.finish();
+        }
+    }
+
     /// `unit` is used from GPU memory, where it is or arrives.
     pub(super) fn promote(&mut self, layer: usize, unit: u32) {
         let (shelf, item) = self.slot_of(unit);
@@ -224,11 +231,14 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Queues a wish for `unit`; `layer` is when: layers of the next pass count on.
+    /// Queues a wish for `unit`, or keeps it where it is there already; `layer` is when: layers of the next pass count on.
     pub(super) fn wish(&mut self, layer: u16, unit: u32, priority: f32, now: SimTime) {
         let waiting = Waiting { what: unit, from: now, priority, layer };
         match self.place(unit) {
-            Place::Gpu(_) => {}
+            Place::Gpu(_) => {
+                let (shelf, item) = self.slot_of(unit);
+                self.shelves[shelf].pool.expect(item);
+            }
             Place::Host => self.links[self.shape.rank_of(unit)].wish(waiting),
             Place::Storage => self.storage.wish(waiting),
         }
@@ -286,6 +296,7 @@ impl<'a> Memory<'a> {
         if !fits {
             return;
         }
+        self.shelves[shelf].pool.expect(item);
         let (near, _) = self.copy_times(unit);
         let bytes = self.shape.bytes[unit as usize];
         self.ready[unit as usize] = self.links[rank].demand(start, near, bytes);

@@ -2,7 +2,7 @@
 //! of one size, has more hits (Belady, "A study of replacement algorithms", IBM Systems Journal
 //! 5(2), 1966). Residents stand in a set of their next uses, a tree of 64-bit words over the
 //! positions of the stream, so that the last one is found in a few steps.
-//! Cost: constant per look-up (three or four levels for a million); about 8 bytes a use.
+//! Cost: constant per look-up (three or four levels for a million); about 12 bytes a use.
 
 use std::sync::Arc;
 
@@ -21,16 +21,21 @@ pub(super) const ENTRY: Entry = Entry {
     },
 };
 
+/// The position that stands for "never again" here.
+const NO_USE: u32 = u32::MAX;
+
 struct Belady {
     future: Arc<NextUse>,
     /// Which item is used at every position.
     item_at: Vec<Item>,
-    /// `[items]` uses of each item that are over.
-    passed: Vec<u32>,
-    /// `[items]` the position of the next use; [`NEVER`] where there is none.
-    next: Vec<u64>,
-    /// Next uses of residents.
+    /// Where that item is used next.
+    next_at: Vec<u32>,
+    /// `[items]` the position of the next use; [`NO_USE`] where there is none.
+    next: Vec<u32>,
+    /// Next uses of residents, and some that are over: an item that is looked up has moved on.
     ahead: Positions,
+    /// A position that no next use lies behind.
+    horizon: usize,
     /// Residents that are never used again.
     dead: Vec<Item>,
 }
@@ -38,36 +43,42 @@ struct Belady {
 impl Belady {
     fn new(future: Arc<NextUse>) -> Self {
         let items = future.items();
-        let mut item_at = vec![0; future.uses()];
+        let (mut item_at, mut next_at) = (vec![0; future.uses()], vec![NO_USE; future.uses()]);
         for item in 0..u32::try_from(items).expect("fewer than 2^32 items") {
-            for &position in future.of(item) {
+            let own = future.of(item);
+            for (index, &position) in own.iter().enumerate() {
                 item_at[position as usize] = item;
+                next_at[position as usize] = own.get(index + 1).copied().unwrap_or(NO_USE);
             }
         }
-        Self {
-            item_at,
-            passed: vec![0; items],
-            next: vec![NEVER; items],
-            ahead: Positions::new(future.uses()),
-            dead: Vec::new(),
-            future,
-        }
+        let ahead = Positions::new(future.uses());
+        let next = vec![NO_USE; items];
+        Self { item_at, next_at, next, ahead, horizon: 0, dead: Vec::new(), future }
     }
 
     /// Puts `item` where its first use after `now` says.
     #[inline]
     fn enter(&mut self, item: Item, now: u64) {
-        let uses = self.future.of(item);
-        let passed = &mut self.passed[item as usize];
-        while uses.get(*passed as usize).is_some_and(|&at| u64::from(at) <= now) {
-            *passed += 1;
-        }
-        if let Some(&at) = uses.get(*passed as usize) {
-            self.next[item as usize] = at.into();
-            self.ahead.insert(at as usize);
-        } else {
-            self.next[item as usize] = NEVER;
+        let at = usize::try_from(now).unwrap_or(usize::MAX);
+        let next = match self.item_at.get(at) {
+            Some(&used) if used == item => self.next_at[at],
+            // A prefetched item: nothing of it is used now.
+            _ => self.after(item, now),
+        };
+        self.next[item as usize] = next;
+        if next == NO_USE {
             self.dead.push(item);
+        } else {
+            self.ahead.insert(next as usize);
+            self.horizon = self.horizon.max(next as usize + 1);
+        }
+    }
+
+    #[cold]
+    fn after(&self, item: Item, now: u64) -> u32 {
+        match self.future.after(item, now) {
+            NEVER => NO_USE,
+            next => u32::try_from(next).expect("positions are 32 bits"),
         }
     }
 }
@@ -75,13 +86,11 @@ impl Belady {
 impl Policy for Belady {
     #[inline]
     fn hit(&mut self, item: Item, at: Moment) {
-        let next = self.next[item as usize];
-        // A repeat within an event changes nothing: its next use is ahead.
-        if next > at.position {
-            return;
+        // A repeat within an event changes nothing: its next use is ahead. The use that is over
+        // stays where it is, behind everything that victims are sought among.
+        if u64::from(self.next[item as usize]) <= at.position {
+            self.enter(item, at.position);
         }
-        self.ahead.remove(next as usize);
-        self.enter(item, at.position);
     }
 
     #[inline]
@@ -95,10 +104,15 @@ impl Policy for Belady {
         if let Some(&item) = dead {
             return Some(item);
         }
-        let mut last = self.ahead.last_before(usize::MAX);
+        let mut last = self.ahead.last_before(self.horizon);
         while let Some(position) = last {
             let item = self.item_at[position];
-            if keep.allows(item) {
+            if self.next[item as usize] as usize != position {
+                self.ahead.remove(position);
+            } else if keep.allows(item) {
+                if keep.is_nobody() {
+                    self.horizon = position;
+                }
                 return Some(item);
             }
             last = self.ahead.last_before(position);
@@ -109,7 +123,7 @@ impl Policy for Belady {
     #[inline]
     fn evicted(&mut self, item: Item, _: Moment) {
         let next = self.next[item as usize];
-        if next == NEVER {
+        if next == NO_USE {
             let place = self.dead.iter().rposition(|&dead| dead == item).expect("a resident");
             self.dead.swap_remove(place);
         } else {

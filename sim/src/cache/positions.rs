@@ -19,57 +19,54 @@ impl Positions {
         }
     }
 
+    /// Marks all levels, without asking whether they are: a branch that nobody can predict costs
+    /// more than a few words in the nearest cache.
     #[inline]
     pub(super) fn insert(&mut self, position: usize) {
         let mut at = position;
         for level in &mut self.levels {
-            let word = &mut level[at / 64];
-            let was_empty = *word == 0;
-            *word |= 1 << (at % 64);
-            if !was_empty {
-                return;
-            }
+            level[at / 64] |= 1 << (at % 64);
             at /= 64;
         }
     }
 
+    /// Clears the lowest level; the others learn of it when somebody looks.
     #[inline]
     pub(super) fn remove(&mut self, position: usize) {
-        let mut at = position;
-        for level in &mut self.levels {
-            let word = &mut level[at / 64];
-            *word &= !(1 << (at % 64));
-            if *word != 0 {
-                return;
-            }
-            at /= 64;
-        }
+        self.levels[0][position / 64] &= !(1 << (position % 64));
     }
 
     /// The largest position below `limit`.
     #[inline]
-    pub(super) fn last_before(&self, limit: usize) -> Option<usize> {
+    pub(super) fn last_before(&mut self, limit: usize) -> Option<usize> {
         let size = self.levels[0].len() * 64;
-        // The last position that may be it; a set that ends with a word has no word behind it.
-        let last = limit.min(size).checked_sub(1)?;
-        let bits = self.levels[0][last / 64] & (u64::MAX >> (63 - last % 64));
-        if bits != 0 {
-            return Some(last / 64 * 64 + 63 - bits.leading_zeros() as usize);
-        }
-        let mut at = last / 64;
-        for (height, level) in self.levels.iter().enumerate().skip(1) {
-            // Bits below `at` of its word; words below it are the next level's business.
-            let bits = level.get(at / 64).map_or(0, |word| word & ((1 << (at % 64)) - 1));
-            if bits != 0 {
-                let mut found = at / 64 * 64 + 63 - bits.leading_zeros() as usize;
-                for lower in self.levels[..height].iter().rev() {
-                    found = found * 64 + 63 - lower[found].leading_zeros() as usize;
+        let mut last = limit.min(size).checked_sub(1)?;
+        // Up until something is set at or below `last`, down along the last marks; marks of words
+        // that have become empty are cleared on the way.
+        let mut height = 0;
+        loop {
+            let word = &mut self.levels[height][last / 64];
+            let bits = *word & (u64::MAX >> (63 - last % 64));
+            if bits == 0 {
+                let empty = *word == 0;
+                height += 1;
+                let above = last / 64;
+                if height == self.levels.len() {
+                    return None;
                 }
+                if empty {
+                    self.levels[height][above / 64] &= !(1 << (above % 64));
+                }
+                last = above.checked_sub(1)?;
+                continue;
+            }
+            let found = last / 64 * 64 + 63 - bits.leading_zeros() as usize;
+            if height == 0 {
                 return Some(found);
             }
-            at /= 64;
+            height -= 1;
+            last = found * 64 + 63;
         }
-        None
     }
 }
 

@@ -5,7 +5,8 @@ use moecast_planner::{algorithms, export, memory};
 use moecast_profiles::registry::{Named, unknown};
 use moecast_profiles::{builtin, cost, engine, import as kernel_tables};
 use moecast_reports::figures;
-use moecast_sim::cache;
+use moecast_sim::offload::{rule, target};
+use moecast_sim::{cache, prefetch};
 use moecast_traces::requests::{self, generators};
 use moecast_traces::synth::{presets, recipe};
 use moecast_traces::{export as trace_export, import};
@@ -27,6 +28,7 @@ const FAMILIES: &[Family] = &[
         rows(cache::ALL)
     }),
     ("clusters", "machines with their links (--cluster NAME:NODES)", || rows(builtin::CLUSTERS)),
+    ("compute-targets", "who computes an expert that is elsewhere (offload)", || rows(target::ALL)),
     ("costs", "how long a kernel takes (simulate --cost)", || rows(cost::ALL)),
     ("engines", "whose replica rule is simulated (simulate --engine)", || rows(engine::ALL)),
     ("exchanges", "how long tokens take to their experts and back", || rows(cost::exchange::ALL)),
@@ -43,12 +45,14 @@ const FAMILIES: &[Family] = &[
     ("precision-policies", "bits of each expert (memory bits --policy)", || {
         rows(memory::bits::ALL)
     }),
+    ("prefetchers", "what is copied before it is asked for (offload)", || rows(prefetch::ALL)),
     ("presets", "what a synthetic trace can be like (trace synth --like)", || rows(presets::ALL)),
     ("profiles", "measured kernels that ship with moecast (--profile)", || rows(builtin::PROFILES)),
     ("request-formats", "request traces that can be read (trace requests stats)", || {
         rows(requests::ALL)
     }),
     ("request-generators", "arrival processes (trace requests generate)", || rows(generators::ALL)),
+    ("routing-rules", "what becomes of a router's choices (offload)", || rows(rule::ALL)),
     ("trace-exporters", "formats that traces are written in (trace export)", || {
         rows(trace_export::ALL)
     }),

@@ -71,8 +71,8 @@ fn folder() -> Scratch {
     for folder in ["", "routed_experts", "expert_statistic"] {
         copy(&scratch, &format!("tests/data/{folder}"), folder);
     }
-    let examples =
-        ["sample", "serving", "studies", "systems"].map(|name| format!("examples/{name}"));
+    let examples = ["offload", "sample", "serving", "studies", "systems"]
+        .map(|name| format!("examples/{name}"));
     for folder in examples.iter().map(String::as_str).chain(["traces/sample"]) {
         copy(&scratch, folder, folder);
     }

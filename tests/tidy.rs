@@ -177,6 +177,7 @@ fn registries_are_alphabetical_and_in_the_readme() {
         ("algorithms", names(algorithms::ALL)),
         ("cache-policies", names(moecast_sim::cache::ALL)),
         ("clusters", names(builtin::CLUSTERS)),
+        ("compute-targets", names(moecast_sim::offload::target::ALL)),
         ("costs", names(cost::ALL)),
         ("engines", names(engine::ALL)),
         ("exchanges", names(cost::exchange::ALL)),
@@ -189,10 +190,12 @@ fn registries_are_alphabetical_and_in_the_readme() {
         ("memory-exporters", names(memory::export::ALL)),
         ("models", names(builtin::MODELS)),
         ("precision-policies", names(memory::bits::ALL)),
+        ("prefetchers", names(moecast_sim::prefetch::ALL)),
         ("presets", names(presets::ALL)),
         ("profiles", names(builtin::PROFILES)),
         ("request-formats", names(requests::ALL)),
         ("request-generators", names(generators::ALL)),
+        ("routing-rules", names(moecast_sim::offload::rule::ALL)),
         ("trace-exporters", names(trace_export::ALL)),
     ];
     for (family, names) in registries {

@@ -6,6 +6,7 @@ mod determinism;
 mod docs;
 mod interruption;
 mod memory;
+mod memory_plan;
 mod profiles;
 mod rebalance;
 mod recordings;

@@ -19,7 +19,7 @@ use crate::files;
 use crate::output::{Output, Table};
 
 /// Characters of the longest bar of a curve.
-const BAR: f64 = 24.0;
+const BAR: usize = 24;
 
 pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<()> {
     let many = arguments.out.is_some() && arguments.memory.len() > 1;
@@ -173,7 +173,7 @@ fn plans(answer: &Answer) -> Table {
 
 fn curve(base: &Base, answer: &Answer) -> Table {
     let mut table =
-        Table::new(&["memory", "experts", "train", "held-out", "hits", "best", "tokens/s"]);
+        Table::new(&["memory", "experts", "tokens/s train", "held-out", "hits", "best", ""]);
     let most = answer.curve.iter().map(Row::rate).fold(0.0, f64::max);
     for row in &answer.curve {
         let summary = &row.heldout.summary;
@@ -186,7 +186,7 @@ fn curve(base: &Base, answer: &Answer) -> Table {
             format!("{:.2}", row.rate()),
             format!("{:.1}%", summary.decode_hit_rate.unwrap_or(summary.hit_rate) * 100.0),
             format!("{}, {}, {}", own.policy(), own.pool.name(), own.prefetch()),
-            "#".repeat((share * BAR).round() as usize),
+            format!("{:<1$}", "#".repeat((share * BAR as f64).round() as usize), BAR),
         ]);
     }
     table

@@ -105,6 +105,9 @@ pub(crate) struct Plan {
     /// Prefetchers that need a trained predictor, or the next layers' gates, may be chosen too.
     #[arg(long)]
     pub(crate) assume_predictor: bool,
+    /// Only what this engine can do without changes to it.
+    #[arg(long, value_enum)]
+    pub(crate) engine: Option<EngineArgument>,
     /// Simulations that the search and the curve may take.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(8..=100_000))]
     pub(crate) simulations: u32,
@@ -123,6 +126,16 @@ pub(crate) enum SplitArgument {
     Tensor,
     /// Experts of their own.
     Expert,
+}
+
+/// Engines that keep experts where they are put, and compute the others on the processor.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EngineArgument {
+    /// Whole layers stay in GPU memory.
+    #[value(name = "llama.cpp")]
+    LlamaCpp,
+    /// Experts stay in GPU memory, whichever.
+    Ktransformers,
 }
 
 impl From<SplitArgument> for Split {

@@ -1,6 +1,6 @@
 //! Both questions: what a memory gives, and what memory a speed needs; each with the curve.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use moecast_profiles::units::Bytes;
 
 use super::base::Base;
@@ -65,7 +65,7 @@ pub(super) fn answer(base: &Base, arguments: &Plan) -> Result<Answer> {
     let asked = Asked {
         base,
         judge: Judge { base, simulations: 0 },
-        axes: Axes::new(base.file.machine.processor.is_some(), arguments.assume_predictor),
+        axes: axes(base, arguments)?,
         top: arguments.top.into(),
         budget,
         stops: Vec::new(),
@@ -86,6 +86,18 @@ pub(super) fn answer(base: &Base, arguments: &Plan) -> Result<Answer> {
             sizes.dedup();
             asked.sizes(&sizes)
         }
+    }
+}
+
+fn axes(base: &Base, arguments: &Plan) -> Result<Axes> {
+    let has_processor = base.file.machine.processor.is_some();
+    match arguments.engine {
+        Some(_) if !has_processor => bail!(
+            "--engine: no processor, which computes what is missing; expected --cpu-bandwidth and \
+             --cpu-flops"
+        ),
+        Some(engine) => Ok(Axes::of_engine(engine)),
+        None => Ok(Axes::new(has_processor, arguments.assume_predictor)),
     }
 }
 
@@ -143,6 +155,7 @@ impl Asked<'_> {
             let train = self.judge.train(&pool, capacity)?;
             let few: Vec<(Candidate, f64)> = pool.into_iter().zip(train).collect();
             plans = self.judged(&few, memory, capacity)?;
+            plans.truncate(self.top);
             baselines = self.baselines(memory, capacity)?;
         }
         self.end(plans, baselines, curve, reached, ceiling)
@@ -202,12 +215,11 @@ impl Asked<'_> {
     /// Who may be best with `capacity`.
     fn pool_at(&self, capacity: u64) -> Vec<Candidate> {
         if capacity >= self.base.experts {
-            return vec![Candidate::STATIC];
+            return vec![self.axes.resident()];
         }
         let mut pool = self.pool.clone();
         // Where little fits the plain ones may win, and what a search at another size found not.
-        let compute = self.axes.start().compute;
-        for plain in [Candidate { compute, ..Candidate::STATIC }, self.axes.start()] {
+        for plain in [self.axes.resident(), self.axes.start()] {
             if !pool.contains(&plain) {
                 pool.push(plain);
             }
@@ -219,10 +231,9 @@ impl Asked<'_> {
     fn point(&mut self, memory: u64, plans: &[Row]) -> Result<Row> {
         let capacity = self.base.capacity(memory)?;
         let mut pool = self.pool_at(capacity);
-        if let Some(own) = plans
-            .iter()
-            .filter(|own| own.memory == memory)
-            .max_by(|left, right| left.train.total_cmp(&right.train))
+        let here = plans.iter().filter(|own| own.memory == memory);
+        // The first of equals is the plainer.
+        if let Some(own) = here.reduce(|best, own| if own.train > best.train { own } else { best })
         {
             pool = vec![own.candidate];
         }
@@ -277,7 +288,7 @@ impl Asked<'_> {
     }
 
     fn ceiling(&mut self) -> Result<f64> {
-        let ran = self.judge.heldout(&[Candidate::STATIC], self.base.experts)?;
+        let ran = self.judge.heldout(&[self.axes.resident()], self.base.experts)?;
         Ok(ran[0].summary.decode_tokens_per_second)
     }
 }

@@ -7,6 +7,7 @@ use moecast_sim::{offload::target, prefetch};
 use serde_json::{Value, json};
 
 use super::base::{Base, Part};
+use crate::cli::memory::plan::EngineArgument;
 use crate::offload::build::{self, Built};
 use crate::offload::file::{OffloadFile, PoolFile};
 
@@ -149,6 +150,8 @@ pub(super) struct Axes {
     computes: Vec<&'static str>,
     policies: Vec<&'static str>,
     prefetches: Vec<(&'static str, usize)>,
+    pools: Vec<Pool>,
+    pinned: Vec<f64>,
 }
 
 impl Axes {
@@ -171,25 +174,51 @@ impl Axes {
                 prefetches.extend([(entry.name, 1), (entry.name, 2)]);
             }
         }
-        Self { computes, policies, prefetches }
+        let pools = vec![Pool::Global, Pool::PerLayer, Pool::Planned];
+        Self { computes, policies, prefetches, pools, pinned: vec![0.0, 0.25, 0.5, 0.75, 1.0] }
+    }
+
+    /// What `engine` can do: it keeps experts where they are put.
+    pub(super) fn of_engine(engine: EngineArgument) -> Self {
+        Self {
+            computes: vec!["cpu"],
+            policies: vec!["lru"],
+            prefetches: vec![("none", 1)],
+            pools: match engine {
+                EngineArgument::LlamaCpp => vec![Pool::WholeLayers],
+                EngineArgument::Ktransformers => {
+                    vec![Pool::Global, Pool::PerLayer, Pool::Planned]
+                }
+            },
+            pinned: vec![1.0],
+        }
     }
 
     /// Where the search begins.
     pub(super) fn start(&self) -> Candidate {
-        Candidate { compute: self.computes.last().copied().unwrap_or("gpu"), ..Candidate::LRU }
+        Candidate {
+            compute: self.computes[self.computes.len() - 1],
+            pool: self.pools[0],
+            pinned: self.pinned[0],
+            ..Candidate::LRU
+        }
+    }
+
+    /// What is left to say where every expert stays.
+    pub(super) fn resident(&self) -> Candidate {
+        Candidate { pinned: 1.0, ..self.start() }
     }
 
     /// `of` with every value of one axis.
     pub(super) fn along(&self, axis: usize, of: Candidate) -> Vec<Candidate> {
         let mut found: Vec<Candidate> = match axis {
             0 => self.computes.iter().map(|&compute| Candidate { compute, ..of }).collect(),
-            1 => [0.0, 0.25, 0.5, 0.75, 1.0]
-                .map(|pinned| Candidate { pinned, ..of }.plain())
-                .to_vec(),
+            1 => {
+                let with = |&pinned: &f64| Candidate { pinned, ..of }.plain();
+                self.pinned.iter().map(with).collect()
+            }
             2 => self.policies.iter().map(|&policy| Candidate { policy, ..of }.plain()).collect(),
-            3 => [Pool::Global, Pool::PerLayer, Pool::Planned]
-                .map(|pool| Candidate { pool, ..of })
-                .to_vec(),
+            3 => self.pools.iter().map(|&pool| Candidate { pool, ..of }).collect(),
             _ => {
                 let with = |&(prefetch, depth): &(&'static str, usize)| {
                     Candidate { prefetch, depth, ..of }.plain()

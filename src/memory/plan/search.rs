@@ -120,8 +120,8 @@ pub(super) fn search(
     budget: usize,
 ) -> Result<Found> {
     if capacity >= judge.base.experts {
-        let rate = judge.train(&[Candidate::STATIC], capacity)?[0];
-        let ranked = vec![(Candidate::STATIC, rate)];
+        let rate = judge.train(&[axes.resident()], capacity)?[0];
+        let ranked = vec![(axes.resident(), rate)];
         return Ok(Found { ranked, stop: StopReason::EverythingFits });
     }
     let requests = judge.base.search.requests;
@@ -132,6 +132,8 @@ pub(super) fn search(
     let mut ranked = search.full.0;
     // A stable sort: of equals the one that was tried first, which is the plainer.
     ranked.sort_by(|left, right| right.1.total_cmp(&left.1));
+    // What makes no difference is no other plan.
+    ranked.dedup_by(|later, earlier| later.1.total_cmp(&earlier.1).is_eq());
     Ok(Found { ranked, stop })
 }
 

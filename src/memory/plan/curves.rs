@@ -66,7 +66,7 @@ impl Curves {
     }
 }
 
-fn promote(stack: &mut Vec<usize>, chosen: &[usize]) {
+fn promote(stack: &mut [usize], chosen: &[usize]) {
     for expert in chosen {
         if let Some(depth) = stack.iter().position(|other| other == expert) {
             stack[..=depth].rotate_right(1);

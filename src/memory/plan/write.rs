@@ -52,7 +52,7 @@ pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan
         version: VERSION,
         model: base.model.name.clone(),
         layers: base.layers.clone(),
-        hidden_layers: Some(u16::try_from(base.model.hidden_layers)?),
+        hidden_layers: Some(base.model.hidden_layers),
         experts,
         top_k: base.top_k,
         pinned,

@@ -78,7 +78,7 @@ fn run(cli: &Cli, output: &Output) -> Result<()> {
         Command::Capacity(arguments) => capacity::run(arguments, &cli.global, output),
         Command::Completions(arguments) => completions::run(arguments, output),
         Command::List(arguments) => list::run(arguments, output),
-        Command::Memory(command) => memory::run(command, output),
+        Command::Memory(command) => memory::run(command, &cli.global, output),
         Command::Offload(arguments) => offload::run(arguments, &cli.global, output),
         Command::Pass(arguments) => pass::run(arguments, &cli.global, output),
         Command::Plan(arguments) => plan::run(arguments, &cli.global, output),

@@ -3,6 +3,7 @@
 
 pub(crate) mod build;
 pub(crate) mod file;
+pub(crate) mod routing;
 
 use std::path::Path;
 

@@ -14,7 +14,7 @@ use crate::output::Table as Printed;
 
 /// What a variant is, as typed.
 pub(crate) trait Typed: DeserializeOwned {
-    /// Keys that are a name or a table: a variant that changes an entry of the table drops the name.
+    /// Keys that are a name or a table: a variant that changes an entry drops the name.
     const NAMES_OR_TABLES: &'static [&'static str];
     /// What a published figure counts.
     type Unit: Unit;

@@ -7,6 +7,7 @@ mod determinism;
 mod docs;
 mod interruption;
 mod memory;
+mod memory_plan;
 mod offload;
 mod profiles;
 mod rebalance;

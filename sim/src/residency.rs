@@ -121,14 +121,9 @@ impl Pool {
     ) {
         self.classify(picks, into);
         for &item in picks {
-            let mut at = self.moment(layer);
+            let at = self.moment(layer);
             if !self.first_touch(item) {
-                if self.holds(item) && !self.is_pinned(item) {
-                    // It belongs to the look-up before: whoever sees the future must not take it
-                    // for the next one.
-                    at.position -= 1;
-                    policy.hit(item, at);
-                }
+                self.repeat(policy, item, at);
             } else if self.holds(item) {
                 self.promote(policy, item, at);
             } else {
@@ -181,6 +176,16 @@ impl Pool {
     #[must_use]
     pub fn moment(&self, layer: u16) -> Moment {
         Moment { position: self.position, layer }
+    }
+
+    /// `item` is asked for again by the event that has just looked it up: no look-up of its own.
+    pub fn repeat(&mut self, policy: &mut dyn Policy, item: Item, mut at: Moment) {
+        if self.holds(item) && !self.is_pinned(item) {
+            // It belongs to the look-up before: whoever sees the future must not take it for the
+            // next one.
+            at.position -= 1;
+            policy.hit(item, at);
+        }
     }
 
     /// Counts one look-up of a resident.

@@ -1,5 +1,7 @@
 //! `moecast memory ...`, as typed.
 
+pub(crate) mod plan;
+
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -12,6 +14,8 @@ pub(crate) enum Command {
     Bits(Bits),
     /// Write the files that engines load for a memory plan.
     Export(Export),
+    /// Search for what a memory gives, or for the memory that a speed needs.
+    Plan(Box<plan::Plan>),
 }
 
 #[derive(Args)]

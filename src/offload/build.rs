@@ -1,12 +1,12 @@
 //! From a machine as typed to one that can be run.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use moecast_profiles::builtin;
 use moecast_profiles::cost::{self, CostModel, Kernels};
-use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::model::ModelShape;
 use moecast_profiles::seed::Seed;
 use moecast_sim::offload::{
@@ -14,21 +14,19 @@ use moecast_sim::offload::{
 };
 use moecast_sim::prefetch::{self, Trained};
 use moecast_sim::{cache, serving};
-use moecast_traces::import::{self, Input};
-use moecast_traces::split::split;
-use moecast_traces::synth::{self, Amount, presets};
-use moecast_traces::{RoutingTrace, TraceBuilder, format};
+use moecast_traces::RoutingTrace;
 
-use super::file::{CacheFile, ChosenFile, OffloadFile, PoolFile, StartFile, TraceFile};
+use super::file::{CacheFile, ChosenFile, OffloadFile, PoolFile, StartFile};
+use super::routing::Routing;
 use crate::pass::build as shared;
 
 /// A machine that can be run, and what to say about it.
 pub(crate) struct Built {
     pub(crate) model: ModelShape,
     trace: Arc<RoutingTrace>,
-    shape: Shape,
-    machine: Machine,
-    cache: Cache,
+    pub(crate) shape: Shape,
+    pub(crate) machine: Machine,
+    pub(crate) cache: Cache,
     kernels: Arc<dyn CostModel>,
     prefetcher: &'static prefetch::Entry,
     prefetch: prefetch::Setting,
@@ -68,15 +66,33 @@ impl Built {
     }
 }
 
-/// `folder` is where paths start.
-pub(crate) fn build(file: &OffloadFile, folder: &Path, seed: Seed) -> Result<Built> {
+/// The model of `file`, its weights stored as the file says; `folder` is where paths start.
+pub(crate) fn model(file: &OffloadFile, folder: &Path) -> Result<ModelShape> {
     let mut model = shared::model(&file.model, folder)?;
     model.expert_type = file.expert_type.unwrap_or(model.expert_type);
     model.dense_type = file.dense_type.unwrap_or(model.dense_type);
+    Ok(model)
+}
+
+/// `folder` is where paths start.
+pub(crate) fn build(file: &OffloadFile, folder: &Path, seed: Seed) -> Result<Built> {
+    let model = model(file, folder)?;
     file.machine.check()?;
-    let (seen, trace) = routing(&file.trace, &model, folder, seed)?;
-    let shape = shape(file, &model, &trace)?;
-    let cache = cache(file, &shape, &seen, seed)?;
+    let routing = Routing::of(&file.trace, &model, folder, seed)?;
+    build_from(file, model, &routing, seed)
+}
+
+/// The machine of `file` with routing that was read before.
+pub(crate) fn build_from(
+    file: &OffloadFile,
+    model: ModelShape,
+    routing: &Routing,
+    seed: Seed,
+) -> Result<Built> {
+    file.machine.check()?;
+    let trace = &routing.served;
+    let shape = shape(file, &model, trace)?;
+    let cache = cache(file, &shape, &routing.trained, seed)?;
     let prefetcher = prefetch::find(&file.prefetch.name)?;
     let setting = prefetch::Setting {
         layers: shape.layers,
@@ -85,13 +101,13 @@ pub(crate) fn build(file: &OffloadFile, folder: &Path, seed: Seed) -> Result<Bui
         depth: file.prefetch.depth.max(1),
         accuracy: file.prefetch.accuracy,
         seed,
-        trained: Arc::new(trained(&seen)),
+        trained: Arc::clone(&routing.trained),
     };
     if let Some(accuracy) = file.prefetch.accuracy {
         let right = (0.0..=1.0).contains(&accuracy);
         ensure!(right, "prefetch.accuracy: {accuracy}; expected a share of 0 to 1");
     }
-    let load = load(file, &trace, seed)?;
+    let load = load(file, trace, seed)?;
     let expert_bytes = shape.bytes.iter().sum();
     Ok(Built {
         about: about(file, &model, &cache, expert_bytes),
@@ -105,7 +121,7 @@ pub(crate) fn build(file: &OffloadFile, folder: &Path, seed: Seed) -> Result<Bui
         rule: rule::find(&file.rule.name)?,
         knobs: file.rule.knobs.clone(),
         model,
-        trace: Arc::new(trace),
+        trace: Arc::clone(trace),
         shape,
         cache,
         load,
@@ -125,55 +141,6 @@ fn about(file: &OffloadFile, model: &ModelShape, cache: &Cache, all: u64) -> Str
         file.compute,
         file.rule.name,
     )
-}
-
-/// What policies may see, and what is served.
-fn routing(
-    file: &TraceFile,
-    model: &ModelShape,
-    folder: &Path,
-    seed: Seed,
-) -> Result<(RoutingTrace, RoutingTrace)> {
-    let whole = match (&file.path, &file.like) {
-        (Some(_), Some(_)) => bail!("trace: path and like; expected one of them"),
-        (Some(path), None) => recording(&folder.join(path))?,
-        (None, like) => made(file, like.as_deref().unwrap_or(&model.name), model, seed)?,
-    };
-    ensure!(
-        (0.0..1.0).contains(&file.heldout),
-        "trace.heldout: {}; expected a share of 0 to 1",
-        file.heldout
-    );
-    let splits = file.heldout > 0.0 && whole.request_count().is_some_and(|count| count > 1);
-    if !splits {
-        return Ok((whole.clone(), whole));
-    }
-    let parts = split(&whole, file.heldout, seed, "trace")?;
-    Ok((parts.train, parts.heldout))
-}
-
-/// A trace, or a recording as its engine wrote it.
-fn recording(path: &Path) -> Result<RoutingTrace> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        return Ok(format::read(path)?);
-    }
-    let paths = [path.to_path_buf()];
-    let input = Input { paths: &paths, model: None, progress: &|_| (), spill: None };
-    Ok(import::read("auto", input)?)
-}
-
-fn made(file: &TraceFile, like: &str, model: &ModelShape, seed: Seed) -> Result<RoutingTrace> {
-    let preset = presets::read(like).context("trace.like")?;
-    let amount = Amount {
-        requests: file.requests,
-        tokens: file.prompt + file.generated,
-        generated: file.generated,
-        batch: 1,
-    };
-    let header = synth::header(&synth::Shape::from(model), &preset.recipe, Some(like), seed);
-    let mut builder = TraceBuilder::new(header);
-    synth::generate(&mut builder, &preset.recipe, amount, seed, &|_| ())?;
-    Ok(builder.finish(like)?)
 }
 
 fn shape(file: &OffloadFile, model: &ModelShape, trace: &RoutingTrace) -> Result<Shape> {
@@ -210,7 +177,7 @@ fn shape(file: &OffloadFile, model: &ModelShape, trace: &RoutingTrace) -> Result
     })
 }
 
-fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> Result<Cache> {
+fn cache(file: &OffloadFile, shape: &Shape, seen: &Trained, seed: Seed) -> Result<Cache> {
     let CacheFile { capacity, share, slots, policy, start, pinned, .. } = &file.cache;
     let given = (capacity.is_some(), share.is_some(), !slots.is_empty());
     let right = given.0 != given.1 || given == (false, false, true);
@@ -234,7 +201,7 @@ fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> 
         _ => (0..shape.layers).map(|layer| u64::from(planned[layer]) * full(layer)).sum::<u64>(),
     };
     let trained: Vec<Vec<u64>> = match file.cache.chosen {
-        ChosenFile::Frequency => loads(seen),
+        ChosenFile::Frequency => seen.loads.clone(),
         // Nobody is more frequent than others: the first experts of all layers by turns.
         ChosenFile::Uniform => {
             let layer: Vec<u64> = (0..shape.experts as u64).rev().collect();
@@ -250,16 +217,22 @@ fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> 
         file.precision.shares.clone()
     };
     ensure!((0.0..=1.0).contains(pinned), "cache.pinned: {pinned}; expected 0 to 1");
+    let mut sharing = match (file.cache.pool, planned.is_empty()) {
+        (PoolFile::Global, _) => Sharing::Global,
+        (PoolFile::PerLayer, true) => Sharing::PerLayer,
+        (PoolFile::PerLayer, false) => Sharing::Planned(planned),
+    };
+    let pinned = pins(&sharing, &trained, whole, *pinned, &full);
+    if let Sharing::Planned(slots) = &mut sharing {
+        // Slots are typed for all GPUs, and simulated for each.
+        slots.iter_mut().for_each(|slots| *slots /= u32::from(file.machine.ranks()));
+    }
     Ok(Cache {
         capacity,
-        sharing: match (file.cache.pool, planned.is_empty()) {
-            (PoolFile::Global, _) => Sharing::Global,
-            (PoolFile::PerLayer, true) => Sharing::PerLayer,
-            (PoolFile::PerLayer, false) => Sharing::Planned(planned),
-        },
+        pinned,
+        sharing,
         version_shares: shares,
         policy: cache::find(policy)?,
-        pinned: most_used(&trained, (whole as f64 * pinned) as u64, &full),
         start: match start {
             StartFile::Empty => Start::Empty,
             StartFile::Frequent => Start::Frequent,
@@ -269,11 +242,39 @@ fn cache(file: &OffloadFile, shape: &Shape, seen: &RoutingTrace, seed: Seed) -> 
     })
 }
 
-/// Experts that training used most, of so many bytes.
-fn most_used(trained: &[Vec<u64>], bytes: u64, size: &dyn Fn(usize) -> u64) -> Vec<(usize, u16)> {
+/// Experts that are pinned, `share` of each pool.
+fn pins(
+    sharing: &Sharing,
+    trained: &[Vec<u64>],
+    whole: u64,
+    share: f64,
+    size: &dyn Fn(usize) -> u64,
+) -> Vec<(usize, u16)> {
+    let part = |bytes: u64| (bytes as f64 * share) as u64;
+    let layers = trained.len();
+    let of_layers = |bytes: &dyn Fn(usize) -> u64| {
+        (0..layers)
+            .flat_map(|layer| most_used(trained, layer..layer + 1, bytes(layer), size))
+            .collect()
+    };
+    match sharing {
+        Sharing::Global => most_used(trained, 0..layers, part(whole), size),
+        Sharing::PerLayer => of_layers(&|_| part(whole / layers.max(1) as u64)),
+        Sharing::Planned(slots) => of_layers(&|layer| part(u64::from(slots[layer]) * size(layer))),
+    }
+}
+
+/// Experts of `layers` that training used most, of so many bytes.
+fn most_used(
+    trained: &[Vec<u64>],
+    layers: Range<usize>,
+    bytes: u64,
+    size: &dyn Fn(usize) -> u64,
+) -> Vec<(usize, u16)> {
     let mut order: Vec<(u64, usize, u16)> = Vec::new();
-    for (layer, loads) in trained.iter().enumerate() {
-        order.extend((0_u16..).zip(loads).map(|(expert, load)| (u64::MAX - load, layer, expert)));
+    for layer in layers {
+        let loads = (0_u16..).zip(&trained[layer]);
+        order.extend(loads.map(|(expert, load)| (u64::MAX - load, layer, expert)));
     }
     order.sort_unstable();
     let mut left = bytes;
@@ -285,41 +286,6 @@ fn most_used(trained: &[Vec<u64>], bytes: u64, size: &dyn Fn(usize) -> u64) -> V
         }
     }
     pinned
-}
-
-fn loads(trace: &RoutingTrace) -> Vec<Vec<u64>> {
-    let layers = u16::try_from(trace.header().moe_layers()).expect("layers are u16");
-    (0..layers).map(|layer| trace.layer_loads(MoeLayer(layer))).collect()
-}
-
-/// What prefetchers learn from.
-fn trained(trace: &RoutingTrace) -> Trained {
-    let header = trace.header();
-    let (layers, experts) = (header.moe_layers(), usize::from(header.experts));
-    let mut transitions = vec![vec![vec![0_u32; experts]; experts]; layers.saturating_sub(1)];
-    let mut requests: Vec<Vec<u32>> = Vec::new();
-    let Some(columns) = trace.tokens() else {
-        return Trained { loads: loads(trace), transitions, requests };
-    };
-    let mut numbers: Vec<u32> = columns.request.to_vec();
-    numbers.sort_unstable();
-    numbers.dedup();
-    requests.resize(numbers.len(), vec![0; layers * experts]);
-    let layer_of = |layer: usize| MoeLayer(u16::try_from(layer).expect("layers are u16"));
-    for row in 0..columns.request.len() {
-        let own = numbers.binary_search(&columns.request[row]).expect("collected above");
-        for layer in 0..layers {
-            for expert in trace.chosen(row, layer_of(layer)) {
-                requests[own][layer * experts + expert.index()] += 1;
-                if layer + 1 < layers {
-                    for next in trace.chosen(row, layer_of(layer + 1)) {
-                        transitions[layer][expert.index()][next.index()] += 1;
-                    }
-                }
-            }
-        }
-    }
-    Trained { loads: loads(trace), transitions, requests }
 }
 
 fn kernels(file: &OffloadFile, model: &ModelShape) -> Result<Arc<dyn CostModel>> {

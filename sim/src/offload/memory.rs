@@ -156,6 +156,15 @@ impl<'a> Memory<'a> {
         }
     }
 
+    /// `unit`, which this event has looked up, is chosen by a further token.
+    pub(super) fn repeat(&mut self, layer: usize, unit: u32) {
+        let (shelf, item) = self.slot_of(unit);
+        let local = self.shape.local_layer(layer);
+        let own = &mut self.shelves[shelf];
+        let at = own.pool.moment(local);
+        own.pool.repeat(&mut *own.policy, item, at);
+    }
+
     /// `unit` is used where it is, behind GPU memory. [`Self::bring_to_host`] follows.
     pub(super) fn pass_by(&mut self, layer: usize, unit: u32) {
         let (shelf, item) = self.slot_of(unit);
@@ -231,7 +240,8 @@ impl<'a> Memory<'a> {
         }
     }
 
-    /// Queues a wish for `unit`, or keeps it where it is there already; `layer` is when: layers of the next pass count on.
+    /// Queues a wish for `unit`, or keeps it where it is there already; `layer` is when: layers of
+    /// the next pass count on.
     pub(super) fn wish(&mut self, layer: u16, unit: u32, priority: f32, now: SimTime) {
         let waiting = Waiting { what: unit, from: now, priority, layer };
         match self.place(unit) {

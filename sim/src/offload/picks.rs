@@ -17,6 +17,8 @@ pub(super) struct Picks {
     pub(super) weights: Vec<f32>,
     /// `[E * versions]` place in `asked` plus one; 0 where nobody asks.
     place: Vec<u32>,
+    /// Which of `asked` every pick is for, in order.
+    pub(super) sequence: Vec<u32>,
     /// Distinct (expert, version) as asked for, tokens and gate weights.
     pub(super) asked: Vec<(u16, u8, u32, f32)>,
 }
@@ -96,12 +98,14 @@ impl Picks {
     pub(super) fn group(&mut self, shape: &Shape) {
         self.place.resize(shape.experts * shape.versions, 0);
         self.asked.clear();
+        self.sequence.clear();
         for pick in &self.picks {
             let at = usize::from(pick.expert) * shape.versions + usize::from(pick.version);
             if self.place[at] == 0 {
                 self.asked.push((pick.expert, pick.version, 0, 0.0));
                 self.place[at] = u32::try_from(self.asked.len()).expect("few experts");
             }
+            self.sequence.push(self.place[at] - 1);
             let own = &mut self.asked[self.place[at] as usize - 1];
             own.2 += 1;
             own.3 += pick.weight;

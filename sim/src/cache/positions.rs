@@ -1,5 +1,8 @@
 //! Sets of numbers whose largest member below a limit is found in a few steps.
 
+/// Words of the highest level, which are looked at one by one.
+const TOP_WORDS: usize = 64;
+
 /// A set of positions: a bit each, and above every 64 words a word that says which of them are not
 /// empty.
 pub(super) struct Positions {
@@ -13,7 +16,7 @@ impl Positions {
         loop {
             width = width.div_ceil(64).max(1);
             levels.push(vec![0; width]);
-            if width == 1 {
+            if width <= TOP_WORDS {
                 return Self { levels };
             }
         }
@@ -49,11 +52,12 @@ impl Positions {
             let bits = *word & (u64::MAX >> (63 - last % 64));
             if bits == 0 {
                 let empty = *word == 0;
-                height += 1;
                 let above = last / 64;
-                if height == self.levels.len() {
-                    return None;
+                if height + 1 == self.levels.len() {
+                    last = (above * 64).checked_sub(1)?;
+                    continue;
                 }
+                height += 1;
                 if empty {
                     self.levels[height][above / 64] &= !(1 << (above % 64));
                 }

@@ -61,8 +61,8 @@ fn what_memory_a_speed_needs() {
     let at = |row: &&Value| row["memory_bytes"].as_u64() == Some(memory);
     let curve = found["curve"].as_array().unwrap();
     assert!(rate(curve.iter().find(at).unwrap()) >= 60.0, "simulated, not interpolated");
-    let smaller = curve.iter().filter(|row| row["memory_bytes"].as_u64() < Some(memory));
-    assert!(smaller.last().is_none_or(|row| rate(row) < 60.0), "{found}");
+    let mut smaller = curve.iter().filter(|row| row["memory_bytes"].as_u64() < Some(memory));
+    assert!(smaller.next_back().is_none_or(|row| rate(row) < 60.0), "{found}");
     let found = scratch.json(&format!("{SMALL} --tokens-per-second 1000000"));
     assert_eq!(found["answer"]["reached"], false);
     assert!(found["answer"]["memory_bytes"].is_null());

@@ -79,7 +79,7 @@ fn granularity(arguments: &Cache) -> Granularity {
 fn jobs(arguments: &Cache, trace: &RoutingTrace) -> Result<Vec<Job>> {
     let planned = arguments.pool == PoolArgument::Planned;
     ensure!(
-        planned == !arguments.layer_slots.is_empty(),
+        planned != arguments.layer_slots.is_empty(),
         "trace cache: --pool planned and --layer-slots go together"
     );
     ensure!(

@@ -175,7 +175,8 @@ impl<'a> Memory<'a> {
         own.note(item);
     }
 
-    /// `unit`, which is not in GPU memory, is asked for there: makes it resident, where anything can
+    /// `unit`, which is not in GPU memory, is asked for there: makes it resident, where anything
+    /// can
     /// be. [`Self::copy`] follows.
     pub(super) fn admit(&mut self, layer: usize, unit: u32) {
         let (shelf, item) = self.slot_of(unit);

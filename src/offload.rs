@@ -142,14 +142,6 @@ fn print(suite: &Offloads, ran: &[Ran], judged: &[Judged], output: &Output) -> R
          whole layer at a time; late: of these, still on their way; changed: tokens whose experts \
          or precision a rule changed",
     )?;
-    if !judged.is_empty() {
-        output.note("")?;
-        output.table(&variants::table(&judged.iter().collect::<Vec<_>>()))?;
-        let mut assumed: Vec<&String> = judged.iter().flat_map(|row| &row.assumed).collect();
-        assumed.dedup();
-        for line in assumed {
-            output.note(&format!("assumed: {line}"))?;
-        }
-    }
+    variants::print(judged, output)?;
     output.details(ran.iter().map(|own| format!("{}: {}", own.name, own.built.about)))
 }

@@ -143,14 +143,6 @@ fn print(
         "parts are what their operations take alone, one after the other; the pass is what \
          overlap makes of them",
     )?;
-    if !judged.is_empty() {
-        output.note("")?;
-        output.table(&variants::table(&judged.iter().collect::<Vec<_>>()))?;
-        let mut assumed: Vec<&String> = judged.iter().flat_map(|row| &row.assumed).collect();
-        assumed.dedup();
-        for line in assumed {
-            output.note(&format!("assumed: {line}"))?;
-        }
-    }
+    variants::print(judged, output)?;
     output.details(ran.iter().map(|own| format!("{}: {}", own.name, own.built.about)))
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use toml::Table;
 
 use crate::keys;
-use crate::output::Table as Printed;
+use crate::output::{Output, Table as Printed};
 
 /// What a variant is, as typed.
 pub(crate) trait Typed: DeserializeOwned {
@@ -248,4 +248,16 @@ pub(crate) fn table(judged: &[&Judged]) -> Printed {
         ]);
     }
     table
+}
+
+/// Published figures and what was assumed for them, below the variants that ran.
+pub(crate) fn print(judged: &[Judged], output: &Output) -> Result<()> {
+    if judged.is_empty() {
+        return Ok(());
+    }
+    output.note("")?;
+    output.table(&table(&judged.iter().collect::<Vec<_>>()))?;
+    let mut assumed: Vec<&String> = judged.iter().flat_map(|row| &row.assumed).collect();
+    assumed.dedup();
+    assumed.into_iter().try_for_each(|line| output.note(&format!("assumed: {line}")))
 }

@@ -216,12 +216,7 @@ impl Pool {
         at: Moment,
         evicted: &mut Vec<Item>,
     ) -> bool {
-        let fits = self.make_room(policy, item, at, true, evicted);
-        if fits {
-            policy.admit(item, at);
-            self.enter(item);
-        }
-        fits
+        self.come(policy, item, at, true, evicted)
     }
 
     /// As [`Self::admit`], but only where it drives out nobody whom the current event uses.
@@ -232,18 +227,26 @@ impl Pool {
         at: Moment,
         evicted: &mut Vec<Item>,
     ) -> bool {
-        let fits = self.make_room(policy, item, at, false, evicted);
-        if fits {
-            policy.admit(item, at);
-            self.enter(item);
-        }
-        fits
+        self.come(policy, item, at, false, evicted)
     }
 
-    fn enter(&mut self, item: Item) {
+    /// Makes room for `item` and lets it in, where it fits.
+    fn come(
+        &mut self,
+        policy: &mut dyn Policy,
+        item: Item,
+        at: Moment,
+        force: bool,
+        evicted: &mut Vec<Item>,
+    ) -> bool {
+        if !self.make_room(policy, item, at, force, evicted) {
+            return false;
+        }
+        policy.admit(item, at);
         self.used += self.sizes[item as usize];
         assert!(self.used <= self.capacity, "{} in a pool of {}", self.used, self.capacity);
         self.resident[item as usize] = true;
+        true
     }
 
     /// Evicts until `item` fits. With `force` those whom the event uses leave too, where there is

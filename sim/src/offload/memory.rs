@@ -176,8 +176,7 @@ impl<'a> Memory<'a> {
     }
 
     /// `unit`, which is not in GPU memory, is asked for there: makes it resident, where anything
-    /// can
-    /// be. [`Self::copy`] follows.
+    /// can be. [`Self::copy`] follows.
     pub(super) fn admit(&mut self, layer: usize, unit: u32) {
         let (shelf, item) = self.slot_of(unit);
         let local = self.shape.local_layer(layer);

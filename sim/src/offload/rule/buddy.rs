@@ -20,16 +20,6 @@ struct Buddy {
 
 impl Rule for Buddy {
     fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>) {
-        tokens::each(picks, |token| {
-            for index in 0..token.len() {
-                let pick = token[index];
-                if pick.rank < self.first || tokens::cached(view, &pick) {
-                    continue;
-                }
-                if let Some(buddy) = tokens::stand_in(view, token, &pick) {
-                    token[index].expert = buddy;
-                }
-            }
-        });
+        tokens::give_way(view, picks, self.first, || true);
     }
 }

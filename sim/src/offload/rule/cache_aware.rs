@@ -31,19 +31,7 @@ struct CacheAware {
 
 impl Rule for CacheAware {
     fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>) {
-        tokens::each(picks, |token| {
-            for index in 0..token.len() {
-                let pick = token[index];
-                if pick.rank < self.first || tokens::cached(view, &pick) {
-                    continue;
-                }
-                if self.generator.random::<f64>() >= self.lambda {
-                    continue;
-                }
-                if let Some(other) = tokens::stand_in(view, token, &pick) {
-                    token[index].expert = other;
-                }
-            }
-        });
+        let (lambda, generator) = (self.lambda, &mut self.generator);
+        tokens::give_way(view, picks, self.first, || generator.random::<f64>() < lambda);
     }
 }

@@ -45,3 +45,24 @@ pub(super) fn rank(knobs: &[f64], index: usize, default: u16) -> u16 {
     // Out of range, the cast ends at the nearest rank.
     knob(knobs, index, f64::from(default)) as u16
 }
+
+/// Missing experts beyond a token's first `first` give way to the most popular one in memory,
+/// where `willing`, asked for each of them, says so.
+pub(super) fn give_way(
+    view: &View<'_>,
+    picks: &mut Vec<Pick>,
+    first: u16,
+    mut willing: impl FnMut() -> bool,
+) {
+    each(picks, |token| {
+        for index in 0..token.len() {
+            let pick = token[index];
+            if pick.rank < first || cached(view, &pick) || !willing() {
+                continue;
+            }
+            if let Some(other) = stand_in(view, token, &pick) {
+                token[index].expert = other;
+            }
+        }
+    });
+}

@@ -24,7 +24,7 @@ mod lru;
 mod moe_infinity;
 mod mrs;
 mod passes;
-mod positions;
+pub(crate) mod positions;
 mod random;
 mod residents;
 mod s3_fifo;
@@ -37,6 +37,8 @@ use std::sync::Arc;
 use moecast_profiles::registry::{UnknownName, find as find_entry};
 use moecast_profiles::seed::Seed;
 use moecast_traces::future::NextUse;
+
+use crate::residency::Pool;
 
 /// Number of one expert (in one version) of one pool.
 pub type Item = u32;
@@ -127,9 +129,9 @@ pub trait Policy: Send {
     fn evicted(&mut self, item: Item, at: Moment);
 
     /// Runs single look-ups: [`crate::residency::Pool::run`], compiled for this very policy.
-    /// Returns hits.
-    fn run(&mut self, pool: &mut crate::residency::Pool, accesses: &[Item]) -> u64 {
-        pool.run(self, accesses)
+    /// `found` says which of them hit.
+    fn run(&mut self, pool: &mut Pool, accesses: &[Item], found: &mut [bool]) {
+        pool.run(self, accesses, found);
     }
 }
 

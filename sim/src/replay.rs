@@ -8,8 +8,10 @@
 //! one token as one event. `access` takes every pick as one, in the order of step, token, layer and
 //! slot, which is what cache simulators do.
 
+mod alone;
 pub mod curve;
 mod events;
+mod singles;
 mod tally;
 
 use std::sync::Arc;
@@ -22,6 +24,7 @@ use moecast_traces::future::NextUse;
 use crate::cache::{Entry, Item, Policy, Routed, Sees, Setting};
 use crate::error::{Error, Result};
 use crate::residency::{Looked, Pool};
+use alone::Alone;
 use events::{Event, Walk};
 pub use tally::{Outcome, Tally, Window};
 
@@ -116,15 +119,31 @@ impl<'a> Replay<'a> {
     /// # Errors
     /// When the capacity is in bytes and sizes are not known, or it holds no expert at all.
     pub fn job(&self, entry: &'static Entry, capacity: Capacity) -> Result<Job<'_, 'a>> {
-        let futures = match entry.sees {
-            Sees::Future => self.futures(),
-            Sees::Past | Sees::Training => vec![None; self.pool_count()],
+        let single = self.granularity == Granularity::Access;
+        let alone = |index: usize, items: usize, slots: usize| {
+            let tokens = self.trace.token_count() as usize * self.pool_layers(index).len();
+            let look_ups = tokens * usize::from(self.trace.header().top_k);
+            alone::find(entry.name, items, slots, look_ups)
         };
-        let mut pools = Vec::new();
-        for (index, future) in futures.into_iter().enumerate() {
-            pools.push(self.pool(entry, capacity, index, future)?);
+        let mut seats = Vec::new();
+        let mut futures = None;
+        for index in 0..self.pool_count() {
+            let (sizes, room, slots) = self.room(capacity, index)?;
+            if single
+                && matches!(capacity, Capacity::Slots(_))
+                && let Some(alone) = alone(index, sizes.len(), slots)
+            {
+                seats.push(Seat::Alone(alone));
+                continue;
+            }
+            let future = (entry.sees == Sees::Future).then(|| {
+                let futures: &mut Vec<_> = futures.get_or_insert_with(|| self.futures());
+                futures[index].clone()
+            });
+            let policy = (entry.build)(&self.setting(index, slots, future));
+            seats.push(Seat::Pool(Pool::new(sizes.into(), room), policy));
         }
-        Ok(Job { replay: self, pools })
+        Ok(Job { replay: self, seats })
     }
 
     fn layers(&self) -> usize {
@@ -148,13 +167,8 @@ impl<'a> Replay<'a> {
         if self.is_global() { 0..self.layers() } else { index..index + 1 }
     }
 
-    fn pool(
-        &self,
-        entry: &'static Entry,
-        capacity: Capacity,
-        index: usize,
-        future: Option<Arc<NextUse>>,
-    ) -> Result<(Pool, Box<dyn Policy>)> {
+    /// Sizes of the items of pool `index`, what fits into it, and how many of them.
+    fn room(&self, capacity: Capacity, index: usize) -> Result<(Vec<u64>, u64, usize)> {
         let layers = self.pool_layers(index);
         let experts = self.experts();
         let share = |whole: u64| whole / self.pool_count() as u64;
@@ -183,22 +197,28 @@ impl<'a> Replay<'a> {
             let found = format!("{room} {what} in a pool");
             return Err(Error::scenario("capacity", found, "room for one expert at least"));
         }
+        let slots = usize::try_from(slots).unwrap_or(usize::MAX).min(sizes.len());
+        Ok((sizes, room, slots))
+    }
+
+    /// What a policy of pool `index` is built for.
+    fn setting(&self, index: usize, slots: usize, future: Option<Arc<NextUse>>) -> Setting {
+        let (layers, experts) = (self.pool_layers(index), self.experts());
         let trained = self.trained[layers.start * experts..layers.end * experts].to_vec();
-        let setting = Setting {
+        Setting {
             layers: layers.len(),
             experts,
             versions: 1,
             top_k: self.trace.header().top_k.into(),
-            slots: usize::try_from(slots).unwrap_or(usize::MAX).min(sizes.len()),
+            slots,
             seed: self.seed,
             trained: trained.into(),
             future,
-        };
-        Ok((Pool::new(sizes.into(), room), (entry.build)(&setting)))
+        }
     }
 
     /// The future of every pool, which has as many positions as it has look-ups.
-    fn futures(&self) -> Vec<Option<Arc<NextUse>>> {
+    fn futures(&self) -> Vec<Arc<NextUse>> {
         let mut uses = vec![Vec::new(); self.pool_count()];
         let repeats = self.granularity == Granularity::Access;
         let mut walk = Walk::new(self.trace, self.granularity, self.is_global());
@@ -211,14 +231,34 @@ impl<'a> Replay<'a> {
             }
         });
         let items = self.experts() * if self.is_global() { self.layers() } else { 1 };
-        uses.iter().map(|uses| Some(Arc::new(NextUse::new(items, uses)))).collect()
+        uses.iter().map(|uses| Arc::new(NextUse::new(items, uses))).collect()
     }
 }
 
 /// One policy with one capacity, ready to run.
 pub struct Job<'r, 'a> {
     replay: &'r Replay<'a>,
-    pools: Vec<(Pool, Box<dyn Policy>)>,
+    seats: Vec<Seat>,
+}
+
+/// One pool and who decides for it.
+enum Seat {
+    Pool(Pool, Box<dyn Policy>),
+    Alone(Box<dyn Alone>),
+}
+
+impl Seat {
+    fn listens(&self) -> bool {
+        matches!(self, Self::Pool(_, policy) if policy.listens())
+    }
+
+    /// Single look-ups; `found` says which of them hit.
+    fn run(&mut self, items: &[Item], found: &mut [bool]) {
+        match self {
+            Self::Pool(pool, policy) => policy.run(pool, items, found),
+            Self::Alone(alone) => alone.run(items, found),
+        }
+    }
 }
 
 impl Job<'_, '_> {
@@ -226,14 +266,25 @@ impl Job<'_, '_> {
     #[must_use]
     pub fn run(mut self) -> Outcome {
         let replay = self.replay;
-        let sizes = &replay.expert_bytes;
-        let mut outcome = Outcome::new(replay.trace, sizes, replay.windows);
-        let listens = self.pools.iter().any(|(_, policy)| policy.listens());
+        let mut outcome = Outcome::new(replay.trace, &replay.expert_bytes, replay.windows);
+        let listens = self.seats.iter().any(Seat::listens);
+        if replay.granularity == Granularity::Access && !listens {
+            singles::run(&mut self, &mut outcome);
+        } else {
+            self.events(listens, &mut outcome);
+        }
+        outcome
+    }
+
+    /// Event by event.
+    fn events(&mut self, listens: bool, outcome: &mut Outcome) {
+        let replay = self.replay;
         let mut walk = Walk::new(replay.trace, replay.granularity, replay.is_global());
-        let mut looked = Looked::default();
-        let access = replay.granularity == Granularity::Access;
+        let (mut looked, mut found) = (Looked::default(), Vec::new());
         walk.each(listens, |event| {
-            let (pool, policy) = &mut self.pools[event.pool];
+            let Seat::Pool(pool, policy) = &mut self.seats[event.pool] else {
+                unreachable!("only single look-ups do without a pool")
+            };
             for said in event.routed {
                 policy.routed(&Routed {
                     layer: said.layer,
@@ -243,17 +294,18 @@ impl Job<'_, '_> {
                     weights: &said.weights,
                 });
             }
-            if access {
-                let hits = policy.run(pool, event.picks);
-                let tally = Tally { look_ups: event.picks.len() as u64, hits };
+            if replay.granularity == Granularity::Access {
+                found.resize(event.picks.len(), false);
+                policy.run(pool, event.picks, &mut found);
+                let hits = found.iter().map(|&hit| u64::from(hit)).sum();
+                let tally = Tally { look_ups: found.len() as u64, hits };
                 outcome.add(event.step, event.layer, event.all_decode, tally);
             } else {
                 looked.clear();
                 pool.look_up(&mut **policy, event.picks, event.pool_layer, &mut looked);
-                count(&mut outcome, event, &looked, replay);
+                count(outcome, event, &looked, replay);
             }
         });
-        outcome
     }
 }
 

@@ -285,18 +285,22 @@ impl Pool {
         policy.evicted(item, at);
     }
 
-    /// Single look-ups, each an event of its own: what cache simulators do. Returns hits. The
-    /// `layer` of every [`Moment`] is 0.
+    /// Single look-ups, each an event of its own: what cache simulators do. `found` says which of
+    /// them hit. The `layer` of every [`Moment`] is 0.
     ///
     /// # Panics
     /// When something is pinned.
-    pub fn run<P: Policy + ?Sized>(&mut self, policy: &mut P, accesses: &[Item]) -> u64 {
-        let mut hits = 0;
-        for &item in accesses {
+    pub fn run<P: Policy + ?Sized>(
+        &mut self,
+        policy: &mut P,
+        accesses: &[Item],
+        found: &mut [bool],
+    ) {
+        for (&item, found) in accesses.iter().zip(found) {
             let at = Moment { position: self.position, layer: 0 };
             self.position += 1;
-            if self.resident[item as usize] {
-                hits += 1;
+            *found = self.resident[item as usize];
+            if *found {
                 policy.hit(item, at);
                 continue;
             }
@@ -313,6 +317,5 @@ impl Pool {
             self.resident[item as usize] = true;
             policy.admit(item, at);
         }
-        hits
     }
 }

@@ -5,12 +5,12 @@ const TOP_WORDS: usize = 64;
 
 /// A set of positions: a bit each, and above every 64 words a word that says which of them are not
 /// empty.
-pub(super) struct Positions {
+pub(crate) struct Positions {
     levels: Vec<Vec<u64>>,
 }
 
 impl Positions {
-    pub(super) fn new(count: usize) -> Self {
+    pub(crate) fn new(count: usize) -> Self {
         let mut levels = Vec::new();
         let mut width = count;
         loop {
@@ -25,7 +25,7 @@ impl Positions {
     /// Marks all levels, without asking whether they are: a branch that nobody can predict costs
     /// more than a few words in the nearest cache.
     #[inline]
-    pub(super) fn insert(&mut self, position: usize) {
+    pub(crate) fn insert(&mut self, position: usize) {
         let mut at = position;
         for level in &mut self.levels {
             level[at / 64] |= 1 << (at % 64);
@@ -35,13 +35,13 @@ impl Positions {
 
     /// Clears the lowest level; the others learn of it when somebody looks.
     #[inline]
-    pub(super) fn remove(&mut self, position: usize) {
+    pub(crate) fn remove(&mut self, position: usize) {
         self.levels[0][position / 64] &= !(1 << (position % 64));
     }
 
     /// The largest position below `limit`.
     #[inline]
-    pub(super) fn last_before(&mut self, limit: usize) -> Option<usize> {
+    pub(crate) fn last_before(&mut self, limit: usize) -> Option<usize> {
         let size = self.levels[0].len() * 64;
         let mut last = limit.min(size).checked_sub(1)?;
         // Up until something is set at or below `last`, down along the last marks; marks of words

@@ -89,6 +89,11 @@ impl Outcome {
         }
     }
 
+    /// Whether two steps are in one window of time.
+    pub(super) fn same_window(&self, step: usize, other: usize) -> bool {
+        step / self.window == other / self.window
+    }
+
     #[inline]
     pub(super) fn add(&mut self, step: usize, layer: usize, decode: bool, tally: Tally) {
         self.total.add(tally);

@@ -41,7 +41,7 @@ mod tests {
         /// Look-up by look-up the same as a pool that the policy decides for.
         #[test]
         fn who_needs_no_pool_finds_what_pools_find(
-            uses in prop::collection::vec(0_u32..40, 1..900), slots in 1_usize..42,
+            uses in prop::collection::vec(0_u32..40, 1..6000), slots in 1_usize..42,
         ) {
             for name in ["belady", "lru"] {
                 let setting = Setting {

@@ -1,76 +1,85 @@
 //! LRU's hits: an expert is resident as long as its last use is no older than that of the resident
-//! whose last use is the oldest. Uses are written down one after the other and nothing is unlinked;
-//! the oldest are passed over when room is needed, and only a use that was its expert's last makes
-//! some. Memory: 20 bytes an item.
+//! whose last use is the oldest. Uses are numbered, a bit each says whether it was its expert's last
+//! one, and the oldest is the first set bit: no list is kept in order, and nothing branches on
+//! whether a look-up hits, which nobody can predict. Memory: 10 bytes an item.
 
 use super::Alone;
 use crate::cache::Item;
 
 pub(super) struct Recent {
-    /// Uses, the oldest first, after one that is nobody's.
-    uses: Vec<Item>,
-    /// `[items]` which of the uses was the last; 0 where there was none.
-    last: Vec<u32>,
+    /// `[items]` number of the last use; 0 where there was none.
+    last: Vec<usize>,
+    /// Which uses are somebody's last; ones where nothing is written yet.
+    bits: Vec<u64>,
+    /// The next use's number.
+    now: usize,
     /// Whose last use is before this one is not resident.
     from: usize,
-    /// Slots that are free; one too few for a moment.
-    free: isize,
-    /// Uses that are written down before those that do not count are struck out.
-    most: usize,
+    /// Slots that hold nobody.
+    free: usize,
 }
 
 impl Recent {
     pub(super) fn new(items: usize, slots: usize) -> Self {
-        let most = 4 * items.max(16);
-        let mut uses = Vec::with_capacity(most);
-        uses.push(Item::MAX);
-        Self { uses, last: vec![0; items], from: 1, free: slots as isize, most }
+        let bits = vec![u64::MAX; (items / 4).max(64)];
+        Self { last: vec![0; items], bits, now: 1, from: 1, free: slots }
     }
 
-    fn counts(&self, place: usize) -> bool {
-        self.last[self.uses[place] as usize] as usize == place
-    }
-
-    #[inline]
-    fn look_up(&mut self, item: Item) -> bool {
-        if self.uses.len() == self.most {
-            self.strike_out();
-        }
-        let now = self.uses.len() as u32;
-        let last = std::mem::replace(&mut self.last[item as usize], now);
-        self.uses.push(item);
-        let hit = last as usize >= self.from;
-        self.free -= isize::from(!hit);
-        while self.free < 0 {
-            self.free += isize::from(self.counts(self.from));
-            self.from += 1;
-        }
-        hit
-    }
-
-    #[cold]
-    fn strike_out(&mut self) {
-        for last in &mut self.last {
-            *last = if (*last as usize) < self.from { 0 } else { *last };
-        }
-        let mut kept = 1;
-        for place in self.from..self.uses.len() {
-            if self.counts(place) {
-                let item = self.uses[place];
-                self.uses[kept] = item;
-                self.last[item as usize] = kept as u32;
-                kept += 1;
+    /// Look-ups that there is room for.
+    fn look_up(&mut self, items: &[Item], found: &mut [bool]) {
+        let (last, bits) = (&mut self.last[..], &mut self.bits[..]);
+        let (mut from, mut free) = (self.from, self.free);
+        for ((&item, found), now) in items.iter().zip(found).zip(self.now..) {
+            let before = std::mem::replace(&mut last[item as usize], now);
+            bits[before / 64] &= !(1 << (before % 64));
+            *found = before >= from;
+            // The use that has just been written down is set: there always is one.
+            let mut place = from / 64;
+            let mut word = bits[place] & (u64::MAX << (from % 64));
+            while word == 0 {
+                place += 1;
+                word = bits[place];
             }
+            let oldest = place * 64 + word.trailing_zeros() as usize;
+            let (misses, full) = (!*found, free == 0);
+            from = if misses & full { oldest + 1 } else { from };
+            free -= usize::from(misses & !full);
         }
-        self.uses.truncate(kept);
-        self.from = 1;
+        (self.now, self.from, self.free) = (self.now + items.len(), from, free);
+    }
+
+    /// Numbers residents' last uses from 1.
+    fn make_room(&mut self) {
+        let words = self.from / 64..self.bits.len();
+        self.bits[words.start] &= u64::MAX << (self.from % 64);
+        // `[words]` residents before each.
+        let mut before = vec![0; self.bits.len()];
+        let mut sum = 0;
+        for word in words {
+            before[word] = sum;
+            sum += self.bits[word].count_ones() as usize;
+        }
+        for last in &mut self.last {
+            let (word, bit) = (*last / 64, *last % 64);
+            let rank = before[word] + (self.bits[word] & ((1 << bit) - 1)).count_ones() as usize;
+            *last = if *last < self.from { 0 } else { rank + 1 };
+        }
+        self.bits.fill(u64::MAX);
+        (self.now, self.from) = (sum + 1, 1);
     }
 }
 
 impl Alone for Recent {
-    fn run(&mut self, items: &[Item], found: &mut [bool]) {
-        for (&item, found) in items.iter().zip(found) {
-            *found = self.look_up(item);
+    fn run(&mut self, mut items: &[Item], mut found: &mut [bool]) {
+        while !items.is_empty() {
+            let room = self.bits.len() * 64 - self.now;
+            if room == 0 {
+                self.make_room();
+                continue;
+            }
+            let (now, later) = found.split_at_mut(items.len().min(room));
+            self.look_up(&items[..now.len()], now);
+            (items, found) = (&items[now.len()..], later);
         }
     }
 }

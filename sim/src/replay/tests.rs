@@ -77,23 +77,27 @@ fn below_one_tokens_cycle_lru_never_hits() {
 }
 
 /// What an event is decides which policy is better: with room for 40% of the experts of every layer
-/// LFU is ahead of LRU event by event, and far behind it pick by pick.
+/// LFU is ahead of LRU event by event, and behind it pick by pick, which inflates the misses of LRU
+/// by about as much as has been published (27%). Of LFU's 3% that cannot be said: here newcomers,
+/// used once, go as soon as the next one comes, and no event protects them.
 #[test]
 fn single_look_ups_invert_the_ranking_of_lru_and_lfu() {
     let name = "qwen3-30b-a3b";
     let recipe = presets::read(name).unwrap().recipe;
     let header = synth::header(&presets::shape(name).unwrap(), &recipe, Some(name), Seed(3));
     let mut builder = TraceBuilder::new(header);
-    let amount = Amount { requests: 4, tokens: 128, generated: 96, batch: 4 };
+    let amount = Amount { requests: 8, tokens: 96, generated: 96, batch: 8 };
     synth::generate(&mut builder, &recipe, amount, Seed(3), &|_| ()).unwrap();
     let trace = builder.finish(name).unwrap();
     let slots = trace.header().moe_layers() as u64 * 51;
-    let rate = |policy, granularity| {
+    let misses = |policy, granularity| {
         let found = outcome(&trace, policy, slots, granularity, Partition::PerLayer);
-        found.total.hit_rate().unwrap()
+        found.total.misses() as f64
     };
-    assert!(rate("lfu", Granularity::Layer) > rate("lru", Granularity::Layer));
-    assert!(rate("lfu", Granularity::Access) < rate("lru", Granularity::Access));
+    let of = |policy| [Granularity::Layer, Granularity::Access].map(|it| misses(policy, it));
+    let ([lru, lru_single], [lfu, lfu_single]) = (of("lru"), of("lfu"));
+    assert!(lfu < lru && lfu_single > lru_single, "{lru} {lru_single} {lfu} {lfu_single}");
+    assert!((1.17..1.37).contains(&(lru_single / lru)), "{lru} {lru_single}");
 }
 
 fn rows() -> impl Strategy<Value = Vec<Vec<u16>>> {

@@ -18,6 +18,7 @@ mod least_stale;
 mod lfru;
 mod lfu;
 mod lfu_history;
+mod lhd;
 mod lirs;
 pub mod list;
 mod lru;
@@ -209,6 +210,7 @@ pub const ALL: &[Entry] = &[
     lfru::ENTRY,
     lfu::ENTRY,
     lfu_history::ENTRY,
+    lhd::ENTRY,
     lirs::ENTRY,
     lru::ENTRY,
     moe_infinity::ENTRY,

@@ -1,7 +1,7 @@
 //! Look-ups a second by cache policy, single look-ups on one thread.
 //!
 //! Memory: a policy that does not see the future holds a few numbers for every expert and slot (its
-//! file says how many bytes); the trace is walked, never copied. Belady holds 8 bytes a look-up.
+//! file says how many bytes), Belady a bit a look-up; the trace is walked, never copied.
 //!
 //! Bar: LRU, Belady and S3-FIFO five times libCacheSim (`benches/peers/libcachesim_beside.py`).
 

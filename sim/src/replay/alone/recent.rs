@@ -3,6 +3,8 @@
 //! one, and the oldest is the first set bit: no list is kept in order, and nothing branches on
 //! whether a look-up hits, which nobody can predict. Memory: 10 bytes an item.
 
+use std::hint::select_unpredictable;
+
 use super::Alone;
 use crate::cache::Item;
 
@@ -25,10 +27,10 @@ impl Recent {
         Self { last: vec![0; items], bits, now: 1, from: 1, free: slots }
     }
 
-    /// Look-ups that there is room for.
+    /// Look-ups that there is room for, when all slots hold somebody.
     fn look_up(&mut self, items: &[Item], found: &mut [bool]) {
         let (last, bits) = (&mut self.last[..], &mut self.bits[..]);
-        let (mut from, mut free) = (self.from, self.free);
+        let mut from = self.from;
         for ((&item, found), now) in items.iter().zip(found).zip(self.now..) {
             let before = std::mem::replace(&mut last[item as usize], now);
             bits[before / 64] &= !(1 << (before % 64));
@@ -41,11 +43,21 @@ impl Recent {
                 word = bits[place];
             }
             let oldest = place * 64 + word.trailing_zeros() as usize;
-            let (misses, full) = (!*found, free == 0);
-            from = if misses & full { oldest + 1 } else { from };
-            free -= usize::from(misses & !full);
+            from = select_unpredictable(*found, from, oldest + 1);
         }
-        (self.now, self.from, self.free) = (self.now + items.len(), from, free);
+        self.now += items.len();
+        self.from = from;
+    }
+
+    /// No more look-ups than slots hold nobody: everybody stays.
+    fn fill(&mut self, items: &[Item], found: &mut [bool]) {
+        for (&item, found) in items.iter().zip(found) {
+            let before = std::mem::replace(&mut self.last[item as usize], self.now);
+            self.bits[before / 64] &= !(1 << (before % 64));
+            *found = before >= self.from;
+            self.free -= usize::from(!*found);
+            self.now += 1;
+        }
     }
 
     /// Numbers residents' last uses from 1.
@@ -77,9 +89,15 @@ impl Alone for Recent {
                 self.make_room();
                 continue;
             }
-            let (now, later) = found.split_at_mut(items.len().min(room));
-            self.look_up(&items[..now.len()], now);
-            (items, found) = (&items[now.len()..], later);
+            let count = items.len().min(room);
+            let count = if self.free > 0 { count.min(self.free) } else { count };
+            let (now, later) = found.split_at_mut(count);
+            if self.free > 0 {
+                self.fill(&items[..count], now);
+            } else {
+                self.look_up(&items[..count], now);
+            }
+            (items, found) = (&items[count..], later);
         }
     }
 }

@@ -29,8 +29,8 @@ pub(super) fn ordinal(layer: usize) -> MoeLayer {
 }
 
 /// All that changes while passes run.
-pub(super) struct Engine<'s, 'a> {
-    setup: &'s Setup<'a>,
+pub(super) struct Engine<'s> {
+    setup: &'s Setup,
     memory: Memory<'s>,
     /// Absent only while it is asked.
     prefetcher: Option<Box<dyn Prefetcher>>,
@@ -93,8 +93,8 @@ struct Timing {
     known: SimTime,
 }
 
-impl<'s, 'a> Engine<'s, 'a> {
-    pub(super) fn new(setup: &'s Setup<'a>, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
+impl<'s> Engine<'s> {
+    pub(super) fn new(setup: &'s Setup, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
         let experts = u16::try_from(setup.shape.experts).expect("experts are u16");
         let popular = (0..setup.shape.layers)
             .map(|layer| {
@@ -133,7 +133,7 @@ impl<'s, 'a> Engine<'s, 'a> {
         heads: u32,
     ) -> SimTime {
         let setup = self.setup;
-        let tokens = Tokens { trace: setup.trace, rows, next, requests };
+        let tokens = Tokens { trace: &setup.trace, rows, next, requests };
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let prefill = batch.prefill.tokens > 0;
         self.pass = Pass { start, tokens: count, prefill, ..Pass::default() };
@@ -191,7 +191,7 @@ impl<'s, 'a> Engine<'s, 'a> {
     /// What the router chose, and what a rule makes of it.
     fn route(&mut self, layer: usize, tokens: &Tokens<'_>) {
         let (setup, shape) = (self.setup, &self.setup.shape);
-        self.picks.read(setup.trace, layer, tokens.rows);
+        self.picks.read(&setup.trace, layer, tokens.rows);
         self.pass.picks += self.picks.picks.len() as u64;
         self.picks.count(shape, tokens.weighted());
         let routed = Routed {

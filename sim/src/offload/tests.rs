@@ -39,24 +39,24 @@ fn model(layers: u16, experts: u16, k: u16) -> ModelShape {
 }
 
 /// One request that generates `tokens`, each with the experts of all layers, one after the other.
-fn trace(model: &ModelShape, tokens: &[Vec<u16>]) -> RoutingTrace {
+fn trace(model: &ModelShape, tokens: &[Vec<u16>]) -> Arc<RoutingTrace> {
     let header = Header::new("test", "tiny", model.experts, model.top_k, model.moe_layers.clone());
     let mut builder = TraceBuilder::new(header);
     for (step, experts) in (0..).zip(tokens) {
         let (request, position, phase) = (0, step, Phase::Decode);
         builder.push_token(TokenRow { request, position, step, phase, experts, weights: None });
     }
-    builder.finish("test").unwrap()
+    Arc::new(builder.finish("test").unwrap())
 }
 
 /// Copies take 1 ns a byte, experts have 1000 bytes, a layer 100 ns, an expert 50 ns, 400 ns on
 /// the processor, whose activations travel in 64 ns a token (32 bytes, there and back).
-fn setup<'a>(model: &'a ModelShape, trace: &'a RoutingTrace, slots: u64) -> Setup<'a> {
+fn setup(model: &ModelShape, trace: &Arc<RoutingTrace>, slots: u64) -> Setup {
     let (layers, experts) = (model.moe_layers.len(), usize::from(model.experts));
     let given = Given { layer: Nanos(100), expert: Nanos(50), ..Given::default() };
     Setup {
-        trace,
-        model,
+        trace: Arc::clone(trace),
+        model: model.clone(),
         shape: Shape {
             layers,
             experts,
@@ -273,7 +273,7 @@ fn what_does_not_fit_together_is_said() {
     let model = model(1, 2, 1);
     let trace = trace(&model, &[vec![0]]);
     let right = setup(&model, &trace, 1);
-    let said = |change: &dyn Fn(&mut Setup<'_>)| {
+    let said = |change: &dyn Fn(&mut Setup)| {
         let mut setup = right.clone();
         change(&mut setup);
         run(&setup).unwrap_err().to_string()

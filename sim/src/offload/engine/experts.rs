@@ -20,7 +20,7 @@ struct Share {
     place: Vec<Option<usize>>,
 }
 
-impl Engine<'_, '_> {
+impl Engine<'_> {
     /// Finds, copies and computes what is asked for. Returns when the last expert is done.
     pub(super) fn experts(&mut self, layer: usize, timing: &Timing) -> SimTime {
         let shape = &self.setup.shape;
@@ -85,7 +85,7 @@ impl Engine<'_, '_> {
     }
 
     fn on_processor(&self, bytes: u64, rows: u32) -> Option<Nanos> {
-        let model = self.setup.model;
+        let model = &self.setup.model;
         let values = u128::from(model.hidden) * u128::from(model.expert_inter);
         let processor = self.setup.machine.processor.as_ref()?;
         Some(processor.time(bytes, 6 * values * u128::from(rows)))

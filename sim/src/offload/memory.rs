@@ -8,7 +8,7 @@ use moecast_profiles::units::{Nanos, SimTime};
 use super::link::{Link, Waiting};
 use super::machine::Machine;
 use super::shape::{Cache, Shape, Shelf};
-use crate::cache::{Item, Routed};
+use crate::cache::{Item, Moment, Routed};
 use crate::error::Result;
 use crate::residency::Looked;
 
@@ -83,6 +83,13 @@ impl<'a> Memory<'a> {
         self.shape.slot_of(unit)
     }
 
+    /// The pool of `unit`, its number there, and this moment of that pool.
+    fn now(&self, unit: u32) -> (usize, Item, Moment) {
+        let (shelf, item) = self.slot_of(unit);
+        let (layer, ..) = self.shape.of_unit(unit);
+        (shelf, item, self.shelves[shelf].pool.moment(self.shape.local_layer(layer)))
+    }
+
     /// Where `unit` is.
     pub(super) fn place(&self, unit: u32) -> Place {
         let (shelf, item) = self.slot_of(unit);
@@ -144,11 +151,9 @@ impl<'a> Memory<'a> {
     }
 
     /// `unit` is used from GPU memory, where it is or arrives.
-    pub(super) fn promote(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn promote(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.promote(&mut *own.policy, item, at);
         own.note(item);
         if std::mem::take(&mut self.unused[unit as usize]) {
@@ -157,32 +162,26 @@ impl<'a> Memory<'a> {
     }
 
     /// `unit`, which this event has looked up, is chosen by a further token.
-    pub(super) fn repeat(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn repeat(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.repeat(&mut *own.policy, item, at);
     }
 
     /// `unit` is used where it is, behind GPU memory. [`Self::bring_to_host`] follows.
-    pub(super) fn pass_by(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn pass_by(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.pass_by(&mut *own.policy, item, at);
         own.note(item);
     }
 
     /// `unit`, which is not in GPU memory, is asked for there: makes it resident, where anything
     /// can be. [`Self::copy`] follows.
-    pub(super) fn admit(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn admit(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         self.links[self.shape.rank_of(unit)].forget(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.policy.miss(item, at);
         self.looked.clear();
         own.pool.admit(&mut *own.policy, item, at, &mut self.looked.evicted);
@@ -293,13 +292,11 @@ impl<'a> Memory<'a> {
 
     fn copy_wish(&mut self, rank: usize, waiting: &Waiting, start: SimTime) {
         let unit = waiting.what;
-        let (shelf, item) = self.slot_of(unit);
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
         if own.pool.holds(item) {
             return;
         }
-        let layer = self.shape.of_unit(unit).0;
-        let at = own.pool.moment(self.shape.local_layer(layer));
         self.looked.clear();
         let fits = own.pool.prefetch(&mut *own.policy, item, at, &mut self.looked.evicted);
         self.left(shelf);

@@ -158,7 +158,7 @@ impl Engine<'_> {
             let asked = &share.own[index];
             let parts = self.setup.shape.parts(layer, asked.expert, share.versions[index]);
             if std::mem::replace(&mut settled[index], true) {
-                parts.for_each(|unit| self.memory.repeat(layer, unit));
+                parts.for_each(|unit| self.memory.repeat(unit));
                 continue;
             }
             let (hit, copy) = (matches!(asked.at, At::Gpu(_)), by[index] == By::Gpu);
@@ -170,12 +170,12 @@ impl Engine<'_> {
             self.run.per_layer[layer][1] += 1;
             for unit in parts {
                 if self.memory.is_near(unit) {
-                    self.memory.promote(layer, unit);
+                    self.memory.promote(unit);
                 } else if copy {
                     self.pass.demanded += self.setup.shape.bytes[unit as usize];
-                    self.memory.admit(layer, unit);
+                    self.memory.admit(unit);
                 } else {
-                    self.memory.pass_by(layer, unit);
+                    self.memory.pass_by(unit);
                 }
             }
             if !hit && copy {

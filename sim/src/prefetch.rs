@@ -77,6 +77,11 @@ pub struct View<'a> {
 
 /// Wishes for copies.
 pub trait Prefetcher: Send {
+    /// Whether [`Self::routed`] does anything: nobody prepares what is not heard.
+    fn listens(&self) -> bool {
+        false
+    }
+
     /// A router has spoken: what prefetchers learn from, in deployment too.
     fn routed(&mut self, _: &Routed<'_>) {}
 

@@ -36,6 +36,8 @@ pub(super) struct Engine<'s> {
     prefetcher: Option<Box<dyn Prefetcher>>,
     target: Box<dyn Target>,
     rule: Box<dyn Rule>,
+    /// Whether a policy or the prefetcher hears what routers say.
+    listened: bool,
     /// `[M][E]` experts, most used in training first.
     popular: Vec<Vec<u16>>,
     picks: Picks,
@@ -106,9 +108,12 @@ impl<'s> Engine<'s> {
             })
             .collect();
         let run = Run { per_layer: vec![[0; 2]; setup.shape.layers], ..Run::default() };
+        let memory = Memory::new(&setup.shape, &setup.machine, &setup.cache, streams)?;
+        let prefetcher = (setup.prefetcher.build)(&setup.prefetch);
         Ok(Self {
-            memory: Memory::new(&setup.shape, &setup.machine, &setup.cache, streams)?,
-            prefetcher: Some((setup.prefetcher.build)(&setup.prefetch)),
+            listened: memory.listens() || prefetcher.listens(),
+            memory,
+            prefetcher: Some(prefetcher),
             target: (setup.target.build)(),
             rule: (setup.rule.build)(&setup.knobs),
             popular,
@@ -193,17 +198,9 @@ impl<'s> Engine<'s> {
         let (setup, shape) = (self.setup, &self.setup.shape);
         self.picks.read(&setup.trace, layer, tokens.rows);
         self.pass.picks += self.picks.picks.len() as u64;
-        self.picks.count(shape, tokens.weighted());
-        let routed = Routed {
-            layer: ordinal(layer).0,
-            tokens: self.pass.tokens,
-            experts: &self.picks.experts,
-            counts: &self.picks.counts,
-            weights: &self.picks.weights,
-        };
-        self.memory.routed(&routed);
-        if let Some(prefetcher) = &mut self.prefetcher {
-            prefetcher.routed(&routed);
+        self.picks.group(shape);
+        if self.listened {
+            self.tell(layer, tokens);
         }
         if setup.rule.name == "exact" {
             return;
@@ -222,6 +219,22 @@ impl<'s> Engine<'s> {
         let changes = self.picks.change(shape, &mut self.touched, |picks| rule.apply(&view, picks));
         self.pass.changed += changes.changed;
         self.pass.lowered += changes.lowered;
+    }
+
+    /// Policies and the prefetcher hear what the router chose.
+    fn tell(&mut self, layer: usize, tokens: &Tokens<'_>) {
+        self.picks.count(self.setup.shape.top_k, tokens.weighted());
+        let routed = Routed {
+            layer: ordinal(layer).0,
+            tokens: self.pass.tokens,
+            experts: &self.picks.experts,
+            counts: &self.picks.counts,
+            weights: &self.picks.weights,
+        };
+        self.memory.routed(&routed);
+        if let Some(prefetcher) = &mut self.prefetcher {
+            prefetcher.routed(&routed);
+        }
     }
 
     /// Asks the prefetcher, and queues what it wishes for.

@@ -120,6 +120,11 @@ impl<'a> Memory<'a> {
         (near, far)
     }
 
+    /// Whether any policy hears what routers say.
+    pub(super) fn listens(&self) -> bool {
+        self.shelves.iter().any(|shelf| shelf.policy.listens())
+    }
+
     /// Lets policies hear what a layer's router said.
     pub(super) fn routed(&mut self, routed: &Routed<'_>) {
         let layer = usize::from(routed.layer);

@@ -80,10 +80,10 @@ impl Picks {
         }
     }
 
-    /// Sums up the picks as routed. Drawn weights are for rules: nobody learns from them.
-    pub(super) fn count(&mut self, shape: &Shape, recorded: bool) {
-        self.group(shape);
-        let even = 1.0 / shape.top_k as f32;
+    /// Sums up the picks as routed, which [`Self::group`] has grouped. Drawn weights are for rules:
+    /// nobody learns from them.
+    pub(super) fn count(&mut self, top_k: usize, recorded: bool) {
+        let even = 1.0 / top_k as f32;
         self.experts.clear();
         self.counts.clear();
         self.weights.clear();

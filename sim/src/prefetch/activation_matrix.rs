@@ -111,6 +111,10 @@ fn cosine(running: &[f32], stored: &[u32]) -> f32 {
 }
 
 impl Prefetcher for ActivationMatrix {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         let layer = usize::from(routed.layer);
         let Some(running) = self.running.get_mut(layer) else { return };

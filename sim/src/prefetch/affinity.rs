@@ -58,6 +58,10 @@ impl Affinity {
 }
 
 impl Prefetcher for Affinity {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         self.routed.clear();
         let tokens = routed.counts.iter().map(|&tokens| f64::from(tokens));

@@ -30,6 +30,10 @@ struct Mrs {
 }
 
 impl Prefetcher for Mrs {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         self.chosen = routed.experts.len();
         let Some(scores) = self.scores.get_mut(usize::from(routed.layer)) else { return };

@@ -336,6 +336,15 @@ proptest! {
                     prop_assert!(layer >= done || entry.looks_ahead, "{}", entry.name);
                 }
             }
+            if !(entry.build)(&setting).listens() {
+                let mut deaf = (entry.build)(&setting);
+                let moments = [None, Some(0), Some(1), Some(2), Some(3)];
+                for (layer, heard) in moments.into_iter().zip(&wishes) {
+                    let mut unheard = Vec::new();
+                    deaf.wish(&view(layer, 0, &first), &mut unheard);
+                    prop_assert_eq!(&unheard, heard, "{} listens", entry.name);
+                }
+            }
             if !entry.looks_ahead {
                 let blind = Tape::default();
                 let mut prefetcher = (entry.build)(&setting);

@@ -102,6 +102,7 @@ pub(crate) fn build_from(
             trace: Arc::clone(trace),
             shape,
             cache,
+            seed,
         },
     })
 }

@@ -115,7 +115,7 @@ impl<'s> Engine<'s> {
             memory,
             prefetcher: Some(prefetcher),
             target: (setup.target.build)(),
-            rule: (setup.rule.build)(&setup.knobs),
+            rule: (setup.rule.build)(&setup.knobs, setup.seed),
             popular,
             picks: Picks::default(),
             touched: Vec::new(),

@@ -13,6 +13,7 @@ mod tokens;
 mod top;
 
 use moecast_profiles::registry::{UnknownName, find as find_entry};
+use moecast_profiles::seed::Seed;
 
 /// One expert that one token chose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -56,8 +57,9 @@ pub struct Entry {
     pub about: &'static str,
     /// Versions that it needs; 1 where it knows no precision.
     pub versions: u8,
-    /// Builds it with its knobs (see `about`), empty for defaults.
-    pub build: fn(&[f64]) -> Box<dyn Rule>,
+    /// Builds it with its knobs (see `about`), empty for defaults, and the run's seed; a rule that
+    /// draws names its stream.
+    pub build: fn(&[f64], Seed) -> Box<dyn Rule>,
 }
 
 moecast_profiles::named!(Entry);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
 use moecast_profiles::model::ModelShape;
+use moecast_profiles::seed::Seed;
 use moecast_profiles::units::{Nanos, SimTime};
 use moecast_traces::RoutingTrace;
 
@@ -45,6 +46,8 @@ pub struct Setup {
     pub knobs: Vec<f64>,
     /// The requests.
     pub load: Load,
+    /// One seed; rules draw from it. Caches and prefetchers have it in their own settings.
+    pub seed: Seed,
 }
 
 /// Which requests come, and how they are put together.

@@ -15,7 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "hobbit",
     about: "low precision beyond share T1 = 0.6 of the gate weight, skip beyond T2 = 0.9 (HOBBIT)",
     versions: 2,
-    build: |knobs| {
+    build: |knobs, _| {
         let (high, low) = (tokens::knob(knobs, 0, 0.6), tokens::knob(knobs, 1, 0.9));
         Box::new(Hobbit { high: high.max(0.0), low: low.max(0.0) })
     },

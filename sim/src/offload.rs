@@ -5,6 +5,7 @@
 //! layer by layer, so there is no queue of events: links know when they are free, and wishes that
 //! wait for them start lazily, in the order in which they would have.
 
+mod ahead;
 mod batching;
 mod engine;
 mod given;

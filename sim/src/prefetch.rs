@@ -42,21 +42,36 @@ pub struct Wish {
     pub expert: u16,
     /// Higher goes first; of equals the nearer layer, then the order of wishing.
     pub priority: f32,
+    /// As [`Demand::before`]: a rule of precision says by it which version is copied. 0, which is
+    /// the highest, from prefetchers that predict no gate weights.
+    pub before: f64,
+}
+
+/// An expert that tokens will choose, or are predicted to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Demand {
+    /// Logical expert.
+    pub expert: u16,
+    /// Tokens that choose it.
+    pub tokens: u32,
+    /// Share of a token's gate weight that goes to experts that it prefers: of the token that has
+    /// least of it. 0 where nobody asks, because there is one version.
+    pub before: f64,
 }
 
 /// The routing that is still to come, for prefetchers that are given an accuracy and for the
 /// oracle.
 pub trait Ahead {
-    /// Distinct experts that this pass's tokens will choose in MoE layer `layer`, and how many
-    /// tokens choose each; empty beyond the last layer.
-    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+    /// Distinct experts that this pass's tokens will choose in MoE layer `layer`; empty beyond the
+    /// last layer.
+    fn rest_of_pass(&self, layer: usize, into: &mut Vec<Demand>);
 
     /// The same for the tokens that wait for the next pass, as far as they are known.
-    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+    fn next_pass(&self, layer: usize, into: &mut Vec<Demand>);
 }
 
-/// Seconds that a layer would gain from one expert, of the layer's experts and their tokens.
-pub type Gain<'a> = dyn Fn(usize, &[(u16, u32)], u16) -> f64 + 'a;
+/// Seconds that a layer would gain from one expert, of those that are asked for there.
+pub type Gain<'a> = dyn Fn(usize, &[Demand], u16) -> f64 + 'a;
 
 /// What a prefetcher may look at.
 pub struct View<'a> {
@@ -68,8 +83,7 @@ pub struct View<'a> {
     pub requests: &'a [u32],
     /// Whether an expert is in GPU memory, or on its way there.
     pub resident: &'a dyn Fn(usize, u16) -> bool,
-    /// How many seconds a layer would gain if an expert that `counts` tokens ask for were resident:
-    /// what the compute target would do with it and without.
+    /// How many seconds a layer would gain if one of the experts asked for were resident: what the compute target would do with it and without.
     pub gain: &'a Gain<'a>,
     /// What is to come.
     pub ahead: &'a dyn Ahead,

@@ -139,7 +139,8 @@ impl Prefetcher for ActivationMatrix {
             let layer = u16::try_from(layer).expect("layers are u16");
             for (expert, &tokens) in (0..).zip(row).filter(|&(_, &tokens)| tokens > 0) {
                 let share = tokens as f32 / total as f32;
-                into.push(Wish { layer, expert, priority: (share + 1e-8) * nearness });
+                let priority = (share + 1e-8) * nearness;
+                into.push(Wish { layer, expert, priority, before: 0.0 });
             }
         }
     }

@@ -8,7 +8,7 @@
 //! a lower priority, which the queue makes the same thing.
 
 use super::seen::{Seen, decayed};
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gate-ahead",
@@ -30,7 +30,7 @@ struct GateAhead {
     layers: usize,
     depth: usize,
     accuracy: Option<f64>,
-    experts: Vec<(u16, u32)>,
+    experts: Vec<Demand>,
 }
 
 impl Prefetcher for GateAhead {

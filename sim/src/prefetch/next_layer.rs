@@ -24,7 +24,8 @@ impl Prefetcher for NextLayer {
         let first = view.layer.map_or(0, |layer| layer + 1);
         for layer in first..(first + self.depth).min(self.layers) {
             let layer = u16::try_from(layer).expect("layers are u16");
-            into.extend((0..self.experts).map(|expert| Wish { layer, expert, priority: 0.0 }));
+            let wish = |expert| Wish { layer, expert, priority: 0.0, before: 0.0 };
+            into.extend((0..self.experts).map(wish));
         }
     }
 }

@@ -4,7 +4,7 @@
 //! Departures: none in time. The recorded model was not retrained; its routing stands for that of a
 //! model that was. The first block has a gate of its own, so that its experts come on demand.
 
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "pre-gated",
@@ -15,7 +15,7 @@ pub(super) const ENTRY: Entry = Entry {
 
 struct PreGated {
     layers: usize,
-    experts: Vec<(u16, u32)>,
+    experts: Vec<Demand>,
 }
 
 impl Prefetcher for PreGated {

@@ -8,7 +8,7 @@
 //! ahead.
 
 use super::seen::Seen;
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Demand, Entry, Prefetcher, View, Wish, reach};
 
 /// Published as "over 90 %" in domain.
 const ACCURACY: f64 = 0.9;
@@ -31,8 +31,8 @@ struct WholePath {
     seen: Seen,
     depth: usize,
     accuracy: f64,
-    /// `[M]` experts predicted for this pass, and their tokens.
-    path: Vec<Vec<(u16, u32)>>,
+    /// `[M]` experts predicted for this pass.
+    path: Vec<Vec<Demand>>,
 }
 
 impl Prefetcher for WholePath {

@@ -52,6 +52,8 @@ pub(super) struct Memory<'a> {
     unused: Vec<bool>,
     /// `[units]` admitted, and not copied yet.
     awaits: Vec<bool>,
+    /// `[units]` bytes that left to make room for a unit and go back where experts are swapped.
+    back: Vec<u64>,
     pub(super) tally: Tally,
     looked: Looked,
 }
@@ -71,6 +73,7 @@ impl<'a> Memory<'a> {
             ready: vec![SimTime(0); shape.units()],
             unused: vec![false; shape.units()],
             awaits: vec![false; shape.units()],
+            back: vec![0; shape.units()],
             tally: Tally::default(),
             looked: Looked::default(),
             shape,
@@ -192,7 +195,7 @@ impl<'a> Memory<'a> {
         own.pool.admit(&mut *own.policy, item, at, &mut self.looked.evicted);
         own.pool.count();
         own.note(item);
-        self.left(shelf);
+        self.left(shelf, unit);
         self.awaits[unit as usize] = true;
         self.unused[unit as usize] = false;
     }
@@ -206,9 +209,20 @@ impl<'a> Memory<'a> {
     pub(super) fn copy(&mut self, unit: u32, now: SimTime) -> SimTime {
         self.awaits[unit as usize] = false;
         let from = self.bring_to_host(unit, now);
+        self.to_gpu(unit, from)
+    }
+
+    /// Copies `unit` from host memory from `from` on, and back what left for it. Both copies are
+    /// done before it is used, as they follow each other in one stream. Returns when.
+    fn to_gpu(&mut self, unit: u32, from: SimTime) -> SimTime {
         let (near, _) = self.copy_times(unit);
         let link = &mut self.links[self.shape.rank_of(unit)];
-        let arrival = link.demand(from, near, self.shape.bytes[unit as usize]);
+        let mut arrival = link.demand(from, near, self.shape.bytes[unit as usize]);
+        let back = std::mem::take(&mut self.back[unit as usize]);
+        if back > 0 {
+            let time = self.machine.tiers[0].time(back, self.machine.lanes());
+            arrival = link.demand(arrival, time, back);
+        }
         self.ready[unit as usize] = arrival;
         arrival
     }
@@ -234,9 +248,13 @@ impl<'a> Memory<'a> {
         arrival
     }
 
-    fn left(&mut self, shelf: usize) {
+    /// Takes note of who left `shelf` for `room`.
+    fn left(&mut self, shelf: usize, room: u32) {
         for index in 0..self.looked.evicted.len() {
             let unit = self.shape.unit_of(shelf, self.looked.evicted[index]);
+            if self.machine.swap {
+                self.back[room as usize] += self.shape.bytes[unit as usize];
+            }
             self.tally.evictions += 1;
             if std::mem::take(&mut self.unused[unit as usize]) {
                 self.tally.wasted += 1;
@@ -290,12 +308,12 @@ impl<'a> Memory<'a> {
         }
         for rank in 0..self.links.len() {
             while let Some((waiting, start)) = self.links[rank].next_before(now) {
-                self.copy_wish(rank, &waiting, start);
+                self.copy_wish(&waiting, start);
             }
         }
     }
 
-    fn copy_wish(&mut self, rank: usize, waiting: &Waiting, start: SimTime) {
+    fn copy_wish(&mut self, waiting: &Waiting, start: SimTime) {
         let unit = waiting.what;
         let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
@@ -304,14 +322,12 @@ impl<'a> Memory<'a> {
         }
         self.looked.clear();
         let fits = own.pool.prefetch(&mut *own.policy, item, at, &mut self.looked.evicted);
-        self.left(shelf);
+        self.left(shelf, unit);
         if !fits {
             return;
         }
         self.shelves[shelf].pool.expect(item);
-        let (near, _) = self.copy_times(unit);
-        let bytes = self.shape.bytes[unit as usize];
-        self.ready[unit as usize] = self.links[rank].demand(start, near, bytes);
+        self.to_gpu(unit, start);
         self.unused[unit as usize] = true;
         self.tally.wished += 1;
     }

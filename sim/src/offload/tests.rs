@@ -77,6 +77,7 @@ fn setup(model: &ModelShape, trace: &Arc<RoutingTrace>, slots: u64) -> Setup {
                 launch: Nanos(0),
             }),
             beside_copies: Beside::Experts,
+            swap: false,
             costs: Costs::default(),
         },
         cache: Cache {
@@ -256,6 +257,48 @@ fn ranks_copy_side_by_side() {
     assert_eq!(ends(&run(&setup).unwrap()), [100 + 500 + 500 + 50]);
 }
 
+/// Expert 1 drives out expert 0, which goes back before 1 is used; the first copy finds room.
+#[test]
+fn a_swap_copies_twice() {
+    let model = model(1, 2, 1);
+    let trace = trace(&model, &[vec![0], vec![1], vec![1]]);
+    let mut setup = setup(&model, &trace, 1);
+    setup.machine.swap = true;
+    let run = run(&setup).unwrap();
+    assert_eq!(ends(&run), [1150, 1150 + 2150, 1150 + 2150 + 150]);
+    assert_eq!(run.link_bytes, 3000);
+}
+
+/// The three experts of layer 1 have 0.7, 0.25 and 0.05 of the gate weight: the first is wished for
+/// in high precision, the second in low, the third not at all.
+#[test]
+fn wishes_are_for_the_version_that_is_used() {
+    let model = model(2, 6, 3);
+    let header = Header::new("test", "tiny", 6, 3, vec![0, 1]);
+    let mut builder = TraceBuilder::new(header);
+    builder.push_token(TokenRow {
+        request: 0,
+        position: 0,
+        step: 0,
+        phase: Phase::Decode,
+        experts: &[0, 1, 2, 3, 4, 5],
+        weights: Some(&[0.7, 0.25, 0.05, 0.7, 0.25, 0.05]),
+    });
+    let mut setup = setup(&model, &Arc::new(builder.finish("test").unwrap()), 12);
+    setup.shape.versions = 2;
+    setup.shape.nested = false;
+    setup.shape.bytes = [1000, 400].repeat(12);
+    setup.cache.version_shares = vec![0.5, 0.5];
+    setup.rule = rule::find("hobbit").unwrap();
+    let plain = run(&setup).unwrap();
+    setup.prefetcher = prefetch::find("pre-gated").unwrap();
+    // Long enough for all wishes to start.
+    setup.kernels = Arc::new(Given { layer: Nanos(10_000), ..Given::default() });
+    let wished = run(&setup).unwrap();
+    assert_eq!((plain.link_bytes, wished.link_bytes), (2800, 2800));
+    assert_eq!((wished.wished, wished.wishes_used), (2, 2));
+}
+
 #[test]
 fn requests_that_come_later_wait_for_nobody_who_is_not_there() {
     let model = model(1, 2, 1);
@@ -352,6 +395,25 @@ proptest! {
         let mut full = setup(&model, &trace, 18);
         full.cache.start = Start::Frequent;
         prop_assert_eq!(run(&full).unwrap().link_bytes, 0);
+    }
+
+    /// Exact wishes copy no byte that demand would not, in whatever version.
+    #[test]
+    fn exact_wishes_copy_what_is_used(tokens in arbitrary_tokens(), nested in any::<bool>()) {
+        let model = model(3, 6, 2);
+        let trace = trace(&model, &tokens);
+        let mut setup = setup(&model, &trace, 36);
+        setup.shape.versions = 2;
+        setup.shape.nested = nested;
+        setup.shape.bytes = if nested { [600, 400] } else { [1000, 400] }.repeat(18);
+        setup.cache.version_shares = if nested { vec![1.0] } else { vec![0.5, 0.5] };
+        setup.rule = rule::find("hobbit").unwrap();
+        let plain = run(&setup).unwrap();
+        setup.prefetcher = prefetch::find("pre-gated").unwrap();
+        let wished = run(&setup).unwrap();
+        prop_assert!(wished.link_bytes <= plain.link_bytes);
+        setup.machine.swap = true;
+        prop_assert_eq!(run(&setup).unwrap(), wished, "nobody leaves, nothing goes back");
     }
 
     /// No target computes an expert twice or not at all, whatever is resident; and the processor

@@ -260,6 +260,7 @@ fn of_options(arguments: &Plan, remarks: &mut Vec<String>) -> Result<OffloadFile
             split: arguments.split.into(),
             tiers,
             processor,
+            swap: false,
             costs: Costs { synchronisation: arguments.synchronisation, ..Costs::default() },
         },
         cache: open(),

@@ -8,6 +8,7 @@
 mod ahead;
 mod batching;
 mod engine;
+mod foresight;
 mod given;
 mod link;
 mod machine;
@@ -23,6 +24,7 @@ pub mod target;
 mod tests;
 
 pub use batching::Batching;
+pub use foresight::Foreseen;
 pub use given::Given;
 pub use machine::{Beside, Costs, Machine, Processor, Split, Tier};
 pub use record::{Pass, Run, Served, Summary};

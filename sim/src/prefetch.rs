@@ -3,7 +3,8 @@
 //! A prefetcher only wishes. The engine ([`crate::offload`]) drops wishes for what is resident or
 //! on its way, queues the others behind all demand, and cannot take back a copy that has started.
 //! Many published predictors are trained models; here they are the true routing seen through an
-//! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
+//! accuracy that is given, so that "what if the predictor were 85% right" is one number; the others'
+//! follows from the recording. The engine measures that of all of them.
 //!
 //! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where
 //! they know them. Where a system's paper and its code differ, both are entries: `impact` and
@@ -117,7 +118,8 @@ pub struct Setting {
     pub top_k: usize,
     /// Layers ahead that may be wished for; at least 1.
     pub depth: usize,
-    /// Share of predicted experts that are right, one layer ahead; entries have a default.
+    /// Share of predicted experts that are right, one layer ahead, for entries whose accuracy is
+    /// [`Accuracy::Given`]; they have published defaults.
     pub accuracy: Option<f64>,
     /// One seed; prefetchers name their stream.
     pub seed: Seed,
@@ -144,8 +146,31 @@ pub struct Entry {
     pub about: &'static str,
     /// Whether it sees the routing to come, through an accuracy or as it is.
     pub looks_ahead: bool,
+    /// Where its accuracy comes from.
+    pub accuracy: Accuracy,
     /// Builds it.
     pub build: fn(&Setting) -> Box<dyn Prefetcher>,
+}
+
+/// Where the accuracy of a prefetcher comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accuracy {
+    /// [`Setting::accuracy`], or as published: what it predicts from, hidden states or a trained
+    /// model, is in no recording.
+    Given,
+    /// The recording: what it wishes for is learnt from it, read in it, or everything.
+    Measured,
+}
+
+impl Accuracy {
+    /// As outputs have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Measured => "measured",
+        }
+    }
 }
 
 moecast_profiles::named!(Entry);

@@ -12,7 +12,7 @@ use moecast_profiles::seed::Seed;
 use moecast_sim::offload::{
     Cache, Load, Machine, Run, Setup, Shape, Sharing, Split, Start, arrivals, rule, run, target,
 };
-use moecast_sim::prefetch::{self, Trained};
+use moecast_sim::prefetch::{self, Accuracy, Trained};
 use moecast_sim::{cache, serving};
 use moecast_traces::RoutingTrace;
 
@@ -83,6 +83,11 @@ pub(crate) fn build_from(
     if let Some(accuracy) = file.prefetch.accuracy {
         let right = (0.0..=1.0).contains(&accuracy);
         ensure!(right, "prefetch.accuracy: {accuracy}; expected a share of 0 to 1");
+        ensure!(
+            prefetcher.accuracy == Accuracy::Given,
+            "prefetch.accuracy: {accuracy}; expected none: that of `{}` follows from the recording",
+            prefetcher.name,
+        );
     }
     let expert_bytes = shape.bytes.iter().sum();
     Ok(Built {

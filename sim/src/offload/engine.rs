@@ -14,6 +14,7 @@ use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::units::SimTime;
 
 use super::ahead::Tokens;
+use super::foresight::Foresight;
 use super::memory::Memory;
 use super::picks::{self, Picks};
 use super::record::{Pass, Run};
@@ -44,6 +45,7 @@ pub(super) struct Engine<'s> {
     picks: Picks,
     touched: Vec<bool>,
     wishes: Vec<Wish>,
+    foresight: Foresight,
     pass: Pass,
     number: u64,
     run: Run,
@@ -93,6 +95,11 @@ impl<'s> Engine<'s> {
             picks: Picks::default(),
             touched: Vec::new(),
             wishes: Vec::new(),
+            foresight: Foresight::new(
+                setup.shape.layers,
+                setup.shape.experts,
+                setup.prefetch.depth,
+            ),
             pass: Pass::default(),
             number: 0,
             run,
@@ -173,6 +180,7 @@ impl<'s> Engine<'s> {
         picks::read(&setup.trace, layer, tokens.rows, &mut self.picks.picks);
         self.pass.picks += self.picks.picks.len() as u64;
         self.picks.group(shape);
+        self.foresight.routed(layer, self.picks.asked.iter().map(|&(expert, ..)| expert));
         if self.listened {
             self.tell(layer, tokens);
         }
@@ -227,6 +235,7 @@ impl<'s> Engine<'s> {
         prefetcher.wish(&view, &mut wishes);
         self.prefetcher = Some(prefetcher);
         for wish in &wishes {
+            self.foresight.wish(layer, wish);
             self.queue(wish, layer, now);
         }
         self.wishes = wishes;
@@ -290,6 +299,7 @@ impl<'s> Engine<'s> {
         self.run.link_bytes = memory.links.iter().map(|link| link.bytes).sum();
         self.run.storage_busy = memory.storage.busy;
         self.run.storage_bytes = memory.storage.bytes;
+        self.run.foreseen = self.foresight.counts();
         self.run.wished = memory.tally.wished;
         self.run.wishes_used = memory.tally.used;
         self.run.wishes_wasted = memory.tally.wasted;

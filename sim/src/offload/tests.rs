@@ -9,6 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::{cache, prefetch};
 
+mod wishes;
+
 /// A model of so many layers of so many experts, of which each token chooses `k`; sizes do not
 /// matter, for times are given.
 fn model(layers: u16, experts: u16, k: u16) -> ModelShape {
@@ -197,22 +199,6 @@ fn the_processor_works_in_place_and_beside_the_gpu() {
 }
 
 #[test]
-fn a_right_wish_hides_a_copy_and_a_wrong_one_delays_demand() {
-    let model = model(2, 2, 1);
-    let trace = trace(&model, &[vec![0, 1]]);
-    let mut setup = setup(&model, &trace, 4);
-    let plain = run(&setup).unwrap();
-    assert_eq!(ends(&plain), [2 * 1150]);
-    setup.prefetcher = prefetch::find("next-layer").unwrap();
-    let run = run(&setup).unwrap();
-    // The wish for expert 0 starts with the pass and saves the layer 100. The one for expert 1 is
-    // dropped when the router has spoken. At 1000 the wrong wish for layer 1 starts, and demand,
-    // which comes at 1150, waits for it until 2000.
-    assert_eq!(ends(&run), [3050]);
-    assert_eq!((run.wished, run.wishes_used), (2, 1));
-}
-
-#[test]
 fn what_is_in_storage_comes_by_two_ways() {
     let model = model(1, 2, 1);
     let trace = trace(&model, &[vec![0], vec![1], vec![0]]);
@@ -267,36 +253,6 @@ fn a_swap_copies_twice() {
     let run = run(&setup).unwrap();
     assert_eq!(ends(&run), [1150, 1150 + 2150, 1150 + 2150 + 150]);
     assert_eq!(run.link_bytes, 3000);
-}
-
-/// The three experts of layer 1 have 0.7, 0.25 and 0.05 of the gate weight: the first is wished for
-/// in high precision, the second in low, the third not at all.
-#[test]
-fn wishes_are_for_the_version_that_is_used() {
-    let model = model(2, 6, 3);
-    let header = Header::new("test", "tiny", 6, 3, vec![0, 1]);
-    let mut builder = TraceBuilder::new(header);
-    builder.push_token(TokenRow {
-        request: 0,
-        position: 0,
-        step: 0,
-        phase: Phase::Decode,
-        experts: &[0, 1, 2, 3, 4, 5],
-        weights: Some(&[0.7, 0.25, 0.05, 0.7, 0.25, 0.05]),
-    });
-    let mut setup = setup(&model, &Arc::new(builder.finish("test").unwrap()), 12);
-    setup.shape.versions = 2;
-    setup.shape.nested = false;
-    setup.shape.bytes = [1000, 400].repeat(12);
-    setup.cache.version_shares = vec![0.5, 0.5];
-    setup.rule = rule::find("hobbit").unwrap();
-    let plain = run(&setup).unwrap();
-    setup.prefetcher = prefetch::find("pre-gated").unwrap();
-    // Long enough for all wishes to start.
-    setup.kernels = Arc::new(Given { layer: Nanos(10_000), ..Given::default() });
-    let wished = run(&setup).unwrap();
-    assert_eq!((plain.link_bytes, wished.link_bytes), (2800, 2800));
-    assert_eq!((wished.wished, wished.wishes_used), (2, 2));
 }
 
 #[test]
@@ -395,25 +351,6 @@ proptest! {
         let mut full = setup(&model, &trace, 18);
         full.cache.start = Start::Frequent;
         prop_assert_eq!(run(&full).unwrap().link_bytes, 0);
-    }
-
-    /// Exact wishes copy no byte that demand would not, in whatever version.
-    #[test]
-    fn exact_wishes_copy_what_is_used(tokens in arbitrary_tokens(), nested in any::<bool>()) {
-        let model = model(3, 6, 2);
-        let trace = trace(&model, &tokens);
-        let mut setup = setup(&model, &trace, 36);
-        setup.shape.versions = 2;
-        setup.shape.nested = nested;
-        setup.shape.bytes = if nested { [600, 400] } else { [1000, 400] }.repeat(18);
-        setup.cache.version_shares = if nested { vec![1.0] } else { vec![0.5, 0.5] };
-        setup.rule = rule::find("hobbit").unwrap();
-        let plain = run(&setup).unwrap();
-        setup.prefetcher = prefetch::find("pre-gated").unwrap();
-        let wished = run(&setup).unwrap();
-        prop_assert!(wished.link_bytes <= plain.link_bytes);
-        setup.machine.swap = true;
-        prop_assert_eq!(run(&setup).unwrap(), wished, "nobody leaves, nothing goes back");
     }
 
     /// No target computes an expert twice or not at all, whatever is resident; and the processor

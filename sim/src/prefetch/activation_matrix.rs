@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Prefetcher, Setting, Trained, View, Wish, reach};
+use super::{Accuracy, Entry, Prefetcher, Setting, Trained, View, Wish, reach};
 use crate::cache::Routed;
 
 /// Stored requests that are compared, evenly spaced where there are more: the published capacity
@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "activation-matrix",
     about: "the nearest stored request's experts, by cosine of activation matrices (MoE-Infinity)",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| Box::new(ActivationMatrix::new(setting)),
 };
 

@@ -8,12 +8,13 @@
 //! a lower priority, which the queue makes the same thing.
 
 use super::seen::{Seen, decayed};
-use super::{Demand, Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gate-ahead",
     about: "the next layers' gates on this layer's hidden state (HOBBIT)",
     looks_ahead: true,
+    accuracy: Accuracy::Given,
     build: |setting| {
         Box::new(GateAhead {
             seen: Seen::new(setting, "gate-ahead"),

@@ -6,12 +6,13 @@
 //! is HOBBIT's for the same means, or the given one. `HybriMoE` looks three layers ahead: depth 3.
 
 use super::seen::{Seen, decayed};
-use super::{Demand, Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "impact",
     about: "the expert whose copy saves the schedule most time first (HybriMoE: depth 3)",
     looks_ahead: true,
+    accuracy: Accuracy::Given,
     build: |setting| {
         Box::new(Impact {
             seen: Seen::new(setting, "impact"),

@@ -1,12 +1,13 @@
 //! Everything of the next layer (SE-MoE, arXiv 2205.10034): right always, and as much traffic as
 //! there can be. Cost: one wish an expert and layer.
 
-use super::{Entry, Prefetcher, View, Wish};
+use super::{Accuracy, Entry, Prefetcher, View, Wish};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "next-layer",
     about: "all experts of the next layers (SE-MoE)",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         let experts = u16::try_from(setting.experts).expect("experts are u16");
         Box::new(NextLayer { layers: setting.layers, experts, depth: setting.depth })

@@ -6,12 +6,13 @@
 //! that of a model that was. An expert counts for all queued tokens that need it, of this pass and
 //! of the next; it is the oracle's knowledge, with the queue's demand as the order within a layer.
 
-use super::{Demand, Entry, Prefetcher, View, Wish, known, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, known, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "queue",
     about: "exact over queued tokens, for models whose router is decoupled (Read-ME)",
     looks_ahead: true,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         Box::new(Queue {
             layers: setting.layers,

@@ -3,8 +3,8 @@
 //! A prefetcher only wishes. The engine ([`crate::offload`]) drops wishes for what is resident or
 //! on its way, queues the others behind all demand, and cannot take back a copy that has started.
 //! Many published predictors are trained models; here they are the true routing seen through an
-//! accuracy that is given, so that "what if the predictor were 85% right" is one number; the others'
-//! follows from the recording. The engine measures that of all of them.
+//! accuracy that is given, so that "what if the predictor were 85% right" is one number; that of
+//! the others follows from the recording. The engine measures it for all of them.
 //!
 //! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where
 //! they know them. Where a system's paper and its code differ, both are entries: `impact` and
@@ -84,7 +84,8 @@ pub struct View<'a> {
     pub requests: &'a [u32],
     /// Whether an expert is in GPU memory, or on its way there.
     pub resident: &'a dyn Fn(usize, u16) -> bool,
-    /// How many seconds a layer would gain if one of the experts asked for were resident: what the compute target would do with it and without.
+    /// How many seconds a layer would gain if one of the experts asked for were resident: what the
+    /// compute target would do with it and without.
     pub gain: &'a Gain<'a>,
     /// What is to come.
     pub ahead: &'a dyn Ahead,

@@ -13,7 +13,7 @@ pub(super) struct Tokens<'t> {
     pub(super) rows: &'t [usize],
     pub(super) next: &'t [usize],
     pub(super) requests: &'t [u32],
-    /// Whether anybody asks what an expert weighs in its tokens: where there is one version, nobody.
+    /// Whether anybody asks what an expert weighs in its tokens: nobody where there is one version.
     pub(super) weighs: bool,
 }
 

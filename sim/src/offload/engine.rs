@@ -270,7 +270,7 @@ impl<'s> Engine<'s> {
         self.rule.forecast(&view, expert, before)
     }
 
-    /// Seconds that `layer` gains at `now` where `expert` is there, of those that `demand` asks for.
+    /// Seconds that `layer` gains at `now` where `expert`, one that `demand` asks for, is there.
     fn gain(&self, layer: usize, demand: &[Demand], expert: u16, now: SimTime) -> f64 {
         let mut asked: Vec<Asked> = Vec::with_capacity(demand.len());
         for own in demand {

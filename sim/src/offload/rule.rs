@@ -49,7 +49,7 @@ pub trait Rule: Send {
     fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>);
 
     /// In which version an expert would be used that a token is predicted to choose, after experts
-    /// of the share `before` of its gate weight; `None` where it would be left out. Prefetchers copy
+    /// of the share `before` of its gate weight; `None` where it would be left out. Wishes are for
     /// that version. Asked only where there are several.
     fn forecast(&self, _: &View<'_>, _expert: u16, _before: f64) -> Option<u8> {
         Some(0)

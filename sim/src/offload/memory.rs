@@ -209,12 +209,12 @@ impl<'a> Memory<'a> {
     pub(super) fn copy(&mut self, unit: u32, now: SimTime) -> SimTime {
         self.awaits[unit as usize] = false;
         let from = self.bring_to_host(unit, now);
-        self.to_gpu(unit, from)
+        self.carry(unit, from)
     }
 
     /// Copies `unit` from host memory from `from` on, and back what left for it. Both copies are
     /// done before it is used, as they follow each other in one stream. Returns when.
-    fn to_gpu(&mut self, unit: u32, from: SimTime) -> SimTime {
+    fn carry(&mut self, unit: u32, from: SimTime) -> SimTime {
         let (near, _) = self.copy_times(unit);
         let link = &mut self.links[self.shape.rank_of(unit)];
         let mut arrival = link.demand(from, near, self.shape.bytes[unit as usize]);
@@ -327,7 +327,7 @@ impl<'a> Memory<'a> {
             return;
         }
         self.shelves[shelf].pool.expect(item);
-        self.to_gpu(unit, start);
+        self.carry(unit, start);
         self.unused[unit as usize] = true;
         self.tally.wished += 1;
     }

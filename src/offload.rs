@@ -44,6 +44,8 @@ impl Ran {
         let mut object = serde_json::to_value(&self.summary)?;
         object["variant"] = json!(self.name);
         object["about"] = json!(self.built.about);
+        object["prefetcher"] = json!(self.built.setup.prefetcher.name);
+        object["prefetch_accuracy"] = json!(self.built.setup.prefetcher.accuracy.name());
         object["gpu_memory_bytes_max"] = json!(self.memory_max());
         object["all_expert_bytes"] = json!(self.built.expert_bytes);
         let rate =
@@ -104,6 +106,36 @@ pub(crate) fn run(arguments: &cli::Offload, global: &Global, output: &Output) ->
     print(&suite, &ran, &judged, output)
 }
 
+/// How often prefetchers were right, where there are any.
+fn print_foresight(ran: &[Ran], output: &Output) -> Result<()> {
+    let mut table = Table::new(&["variant", "prefetcher", "accuracy", "right", "foreseen"]);
+    let each = |shares: &[f64]| {
+        let percent = |share: &f64| format!("{:.1}%", share * 100.0);
+        shares.iter().map(percent).collect::<Vec<_>>().join(" ")
+    };
+    let wished = |own: &&Ran| !own.summary.prefetch_precision.is_empty();
+    for own in ran.iter().filter(wished) {
+        let prefetcher = own.built.setup.prefetcher;
+        table.row([
+            own.name.clone(),
+            prefetcher.name.to_owned(),
+            prefetcher.accuracy.name().to_owned(),
+            each(&own.summary.prefetch_precision),
+            each(&own.summary.prefetch_recall),
+        ]);
+    }
+    if !ran.iter().any(|own| wished(&own)) {
+        return Ok(());
+    }
+    output.note("")?;
+    output.table(&table)?;
+    output.note(
+        "of the experts wished for one, two, ... layers ahead, the share that routers then chose \
+         (right); of those chosen, the share that was wished for (foreseen). An accuracy that is \
+         given, or published, stands for what no recording holds; others follow from it",
+    )
+}
+
 fn print(suite: &Offloads, ran: &[Ran], judged: &[Judged], output: &Output) -> Result<()> {
     output.note(&format!("{}: {}\n", suite.name, suite.about))?;
     let mut table = Table::new(&[
@@ -142,6 +174,7 @@ fn print(suite: &Offloads, ran: &[Ran], judged: &[Judged], output: &Output) -> R
          whole layer at a time; late: of these, still on their way; changed: tokens whose experts \
          or precision a rule changed",
     )?;
+    print_foresight(ran, output)?;
     variants::print(judged, output)?;
     output.details(ran.iter().map(|own| format!("{}: {}", own.name, own.built.about)))
 }

@@ -43,6 +43,28 @@ fn variants_are_comparable_and_bytes_are_those_of_misses() {
     assert!(of("LRU", "expert_bytes_max") <= 4000.0 * 1_048_576.0);
 }
 
+/// What is given comes out, what follows from the recording is measured, and both are told apart.
+#[test]
+fn accuracies_of_prefetchers_are_measured() {
+    let scratch = Scratch::new();
+    let with = |name: &str, accuracy: &str| {
+        let prefetch = format!("[base]\nprefetch = {{ name = {name:?}{accuracy}, depth = 2 }}\n");
+        scratch.write("phone.toml", PHONE.replacen("[base]\n", &prefetch, 1));
+        scratch.json("offload phone.toml --variant LRU")["variants"][0].clone()
+    };
+    let own = with("gate-ahead", ", accuracy = 0.8");
+    let right = own["prefetch_precision"][0].as_f64().unwrap();
+    assert!((right - 0.8).abs() < 0.02, "{right}");
+    assert_eq!(own["prefetch_accuracy"], "given");
+    let own = with("affinity", "");
+    assert_eq!(own["prefetch_accuracy"], "measured");
+    assert_eq!(own["prefetch_precision"].as_array().unwrap().len(), 2);
+    let own = with("oracle", "");
+    assert_eq!(own["prefetch_precision"], serde_json::json!([1.0, 1.0]));
+    let text = scratch.ok("offload phone.toml --variant LRU");
+    assert!(text.contains("100.0% 100.0%"), "{text}");
+}
+
 #[test]
 fn wrong_machines_are_answered_in_a_line() {
     let scratch = Scratch::new();
@@ -57,6 +79,11 @@ fn wrong_machines_are_answered_in_a_line() {
             "bandwidth = \"2.40234375 GiB/s\"",
             "bandwidth = \"0 B/s\"",
             &["bandwidth", "more than 0"],
+        ),
+        (
+            "[base]\n",
+            "[base]\nprefetch = { name = \"affinity\", accuracy = 0.9 }\n",
+            &["prefetch.accuracy: 0.9", "`affinity` follows from the recording"],
         ),
         ("prompt = 28", "path = \"none.csv\"", &["none.csv"]),
     ] {

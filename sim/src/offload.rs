@@ -5,8 +5,10 @@
 //! layer by layer, so there is no queue of events: links know when they are free, and wishes that
 //! wait for them start lazily, in the order in which they would have.
 
+mod ahead;
 mod batching;
 mod engine;
+mod foresight;
 mod given;
 mod link;
 mod machine;
@@ -22,6 +24,7 @@ pub mod target;
 mod tests;
 
 pub use batching::Batching;
+pub use foresight::Foreseen;
 pub use given::Given;
 pub use machine::{Beside, Costs, Machine, Processor, Split, Tier};
 pub use record::{Pass, Run, Served, Summary};

@@ -3,7 +3,8 @@
 //! A prefetcher only wishes. The engine ([`crate::offload`]) drops wishes for what is resident or
 //! on its way, queues the others behind all demand, and cannot take back a copy that has started.
 //! Many published predictors are trained models; here they are the true routing seen through an
-//! accuracy, measured or given, so that "what if the predictor were 85% right" is one number.
+//! accuracy that is given, so that "what if the predictor were 85% right" is one number; that of
+//! the others follows from the recording. The engine measures it for all of them.
 //!
 //! Prefetchers keep within [`Setting::depth`] layers, the next pass's first ones included where
 //! they know them. Where a system's paper and its code differ, both are entries: `impact` and
@@ -42,21 +43,36 @@ pub struct Wish {
     pub expert: u16,
     /// Higher goes first; of equals the nearer layer, then the order of wishing.
     pub priority: f32,
+    /// As [`Demand::before`]: a rule of precision says by it which version is copied. 0, which is
+    /// the highest, from prefetchers that predict no gate weights.
+    pub before: f64,
+}
+
+/// An expert that tokens will choose, or are predicted to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Demand {
+    /// Logical expert.
+    pub expert: u16,
+    /// Tokens that choose it.
+    pub tokens: u32,
+    /// Share of a token's gate weight that goes to experts that it prefers: of the token that has
+    /// least of it. 0 where nobody asks, because there is one version.
+    pub before: f64,
 }
 
 /// The routing that is still to come, for prefetchers that are given an accuracy and for the
 /// oracle.
 pub trait Ahead {
-    /// Distinct experts that this pass's tokens will choose in MoE layer `layer`, and how many
-    /// tokens choose each; empty beyond the last layer.
-    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+    /// Distinct experts that this pass's tokens will choose in MoE layer `layer`; empty beyond the
+    /// last layer.
+    fn rest_of_pass(&self, layer: usize, into: &mut Vec<Demand>);
 
     /// The same for the tokens that wait for the next pass, as far as they are known.
-    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>);
+    fn next_pass(&self, layer: usize, into: &mut Vec<Demand>);
 }
 
-/// Seconds that a layer would gain from one expert, of the layer's experts and their tokens.
-pub type Gain<'a> = dyn Fn(usize, &[(u16, u32)], u16) -> f64 + 'a;
+/// Seconds that a layer would gain from one expert, of those that are asked for there.
+pub type Gain<'a> = dyn Fn(usize, &[Demand], u16) -> f64 + 'a;
 
 /// What a prefetcher may look at.
 pub struct View<'a> {
@@ -68,8 +84,8 @@ pub struct View<'a> {
     pub requests: &'a [u32],
     /// Whether an expert is in GPU memory, or on its way there.
     pub resident: &'a dyn Fn(usize, u16) -> bool,
-    /// How many seconds a layer would gain if an expert that `counts` tokens ask for were resident:
-    /// what the compute target would do with it and without.
+    /// How many seconds a layer would gain if one of the experts asked for were resident: what the
+    /// compute target would do with it and without.
     pub gain: &'a Gain<'a>,
     /// What is to come.
     pub ahead: &'a dyn Ahead,
@@ -77,6 +93,11 @@ pub struct View<'a> {
 
 /// Wishes for copies.
 pub trait Prefetcher: Send {
+    /// Whether [`Self::routed`] does anything: nobody prepares what is not heard.
+    fn listens(&self) -> bool {
+        false
+    }
+
     /// A router has spoken: what prefetchers learn from, in deployment too.
     fn routed(&mut self, _: &Routed<'_>) {}
 
@@ -98,7 +119,8 @@ pub struct Setting {
     pub top_k: usize,
     /// Layers ahead that may be wished for; at least 1.
     pub depth: usize,
-    /// Share of predicted experts that are right, one layer ahead; entries have a default.
+    /// Share of predicted experts that are right, one layer ahead, for entries whose accuracy is
+    /// [`Accuracy::Given`]; they have published defaults.
     pub accuracy: Option<f64>,
     /// One seed; prefetchers name their stream.
     pub seed: Seed,
@@ -125,8 +147,31 @@ pub struct Entry {
     pub about: &'static str,
     /// Whether it sees the routing to come, through an accuracy or as it is.
     pub looks_ahead: bool,
+    /// Where its accuracy comes from.
+    pub accuracy: Accuracy,
     /// Builds it.
     pub build: fn(&Setting) -> Box<dyn Prefetcher>,
+}
+
+/// Where the accuracy of a prefetcher comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accuracy {
+    /// [`Setting::accuracy`], or as published: what it predicts from, hidden states or a trained
+    /// model, is in no recording.
+    Given,
+    /// The recording: what it wishes for is learnt from it, read in it, or everything.
+    Measured,
+}
+
+impl Accuracy {
+    /// As outputs have it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Given => "given",
+            Self::Measured => "measured",
+        }
+    }
 }
 
 moecast_profiles::named!(Entry);

@@ -12,7 +12,7 @@ use moecast_profiles::seed::Seed;
 use moecast_sim::offload::{
     Cache, Load, Machine, Run, Setup, Shape, Sharing, Split, Start, arrivals, rule, run, target,
 };
-use moecast_sim::prefetch::{self, Trained};
+use moecast_sim::prefetch::{self, Accuracy, Trained};
 use moecast_sim::{cache, serving};
 use moecast_traces::RoutingTrace;
 
@@ -22,18 +22,7 @@ use crate::pass::build as shared;
 
 /// A machine that can be run, and what to say about it.
 pub(crate) struct Built {
-    pub(crate) model: ModelShape,
-    trace: Arc<RoutingTrace>,
-    pub(crate) shape: Shape,
-    pub(crate) machine: Machine,
-    pub(crate) cache: Cache,
-    kernels: Arc<dyn CostModel>,
-    prefetcher: &'static prefetch::Entry,
-    prefetch: prefetch::Setting,
-    target: &'static target::Entry,
-    rule: &'static rule::Entry,
-    knobs: Vec<f64>,
-    load: Load,
+    pub(crate) setup: Setup,
     /// Bytes of everything but routed experts, on all GPUs.
     pub(crate) dense_bytes: u64,
     /// Bytes of all experts, in all versions.
@@ -43,25 +32,13 @@ pub(crate) struct Built {
 
 impl Built {
     pub(crate) fn run(&self) -> Result<Run> {
-        Ok(run(&Setup {
-            trace: &self.trace,
-            model: &self.model,
-            shape: self.shape.clone(),
-            machine: self.machine.clone(),
-            cache: self.cache.clone(),
-            kernels: Arc::clone(&self.kernels),
-            prefetcher: self.prefetcher,
-            prefetch: self.prefetch.clone(),
-            target: self.target,
-            rule: self.rule,
-            knobs: self.knobs.clone(),
-            load: self.load.clone(),
-        })?)
+        Ok(run(&self.setup)?)
     }
 
     /// Bytes of GPU memory that weights and the longest contexts take.
     pub(crate) fn memory_max(&self, run: &Run) -> u64 {
-        let kv = self.model.kv_bytes_per_token().0 * u64::from(self.model.hidden_layers);
+        let model = &self.setup.model;
+        let kv = model.kv_bytes_per_token().0 * u64::from(model.hidden_layers);
         self.dense_bytes + run.expert_bytes_max + kv * run.context_max
     }
 }
@@ -106,25 +83,32 @@ pub(crate) fn build_from(
     if let Some(accuracy) = file.prefetch.accuracy {
         let right = (0.0..=1.0).contains(&accuracy);
         ensure!(right, "prefetch.accuracy: {accuracy}; expected a share of 0 to 1");
+        ensure!(
+            prefetcher.accuracy == Accuracy::Given,
+            "prefetch.accuracy: {accuracy}; expected none: that of `{}` follows from the recording",
+            prefetcher.name,
+        );
     }
-    let load = load(file, trace, seed)?;
     let expert_bytes = shape.bytes.iter().sum();
     Ok(Built {
         about: about(file, &model, &cache, expert_bytes),
         dense_bytes: serving::memory::weights_beside_experts(&model)?.0,
         expert_bytes,
-        kernels: kernels(file, &model)?,
-        machine: file.machine.clone(),
-        prefetcher,
-        prefetch: setting,
-        target: target::find(&file.compute)?,
-        rule: rule::find(&file.rule.name)?,
-        knobs: file.rule.knobs.clone(),
-        model,
-        trace: Arc::clone(trace),
-        shape,
-        cache,
-        load,
+        setup: Setup {
+            load: load(file, trace, seed)?,
+            kernels: kernels(file, &model)?,
+            machine: file.machine.clone(),
+            prefetcher,
+            prefetch: setting,
+            target: target::find(&file.compute)?,
+            rule: rule::find(&file.rule.name)?,
+            knobs: file.rule.knobs.clone(),
+            model,
+            trace: Arc::clone(trace),
+            shape,
+            cache,
+            seed,
+        },
     })
 }
 

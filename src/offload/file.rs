@@ -155,7 +155,8 @@ pub(crate) struct PrefetchFile {
     /// Layers ahead.
     #[serde(default = "one")]
     pub(crate) depth: usize,
-    /// Share of predictions that are right; the prefetcher's own where absent.
+    /// Share of predictions that are right, one layer ahead, of prefetchers whose accuracy follows
+    /// from no recording; as published where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) accuracy: Option<f64>,
 }

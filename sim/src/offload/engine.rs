@@ -12,77 +12,54 @@ use std::sync::Arc;
 use moecast_profiles::cost::AttentionBatch;
 use moecast_profiles::ids::MoeLayer;
 use moecast_profiles::units::SimTime;
-use moecast_traces::RoutingTrace;
 
+use super::ahead::Tokens;
+use super::foresight::Foresight;
 use super::memory::Memory;
-use super::picks::Picks;
+use super::picks::{self, Picks};
 use super::record::{Pass, Run};
 use super::rule::{self, Rule};
+use super::shape::Shape;
 use super::simulate::Setup;
 use super::target::{Asked, At, Target, Work, makespan};
 use crate::cache::{Item, Routed};
 use crate::error::Result;
-use crate::prefetch::{Ahead, Prefetcher, View, Wish};
+use crate::prefetch::{Demand, Prefetcher, View, Wish};
 
 pub(super) fn ordinal(layer: usize) -> MoeLayer {
     MoeLayer(u16::try_from(layer).expect("layers are u16"))
 }
 
 /// All that changes while passes run.
-pub(super) struct Engine<'s, 'a> {
-    setup: &'s Setup<'a>,
+pub(super) struct Engine<'s> {
+    setup: &'s Setup,
     memory: Memory<'s>,
     /// Absent only while it is asked.
     prefetcher: Option<Box<dyn Prefetcher>>,
     target: Box<dyn Target>,
     rule: Box<dyn Rule>,
+    /// Whether a policy or the prefetcher hears what routers say.
+    listened: bool,
     /// `[M][E]` experts, most used in training first.
     popular: Vec<Vec<u16>>,
     picks: Picks,
     touched: Vec<bool>,
     wishes: Vec<Wish>,
+    foresight: Foresight,
     pass: Pass,
     number: u64,
     run: Run,
 }
 
-/// The tokens of a pass and of the one after it.
-struct Tokens<'t> {
-    trace: &'t RoutingTrace,
-    rows: &'t [usize],
-    next: &'t [usize],
-    requests: &'t [u32],
-}
-
-impl Tokens<'_> {
-    fn weighted(&self) -> bool {
-        self.trace.tokens().is_some_and(|columns| columns.weights.is_some())
-    }
-
-    fn count(&self, rows: &[usize], layer: usize, into: &mut Vec<(u16, u32)>) {
-        into.clear();
-        if layer >= self.trace.header().moe_layers() {
-            return;
-        }
-        let mut experts: Vec<u16> = rows
-            .iter()
-            .flat_map(|&row| self.trace.chosen(row, ordinal(layer)).map(|expert| expert.0))
-            .collect();
-        experts.sort_unstable();
-        for run in experts.chunk_by(|a, b| a == b) {
-            into.push((run[0], u32::try_from(run.len()).unwrap_or(u32::MAX)));
-        }
-    }
-}
-
-impl Ahead for Tokens<'_> {
-    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
-        self.count(self.rows, layer, into);
-    }
-
-    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
-        self.count(self.next, layer, into);
-    }
+/// What a rule may look at in `layer`.
+fn rule_view<'v>(
+    shape: &Shape,
+    layer: usize,
+    cached: &'v dyn Fn(u16, u8) -> bool,
+    popular: &'v [u16],
+) -> rule::View<'v> {
+    let versions = u8::try_from(shape.versions).expect("few versions");
+    rule::View { layer, cached, popular, versions }
 }
 
 /// One layer as it is being timed.
@@ -93,8 +70,8 @@ struct Timing {
     known: SimTime,
 }
 
-impl<'s, 'a> Engine<'s, 'a> {
-    pub(super) fn new(setup: &'s Setup<'a>, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
+impl<'s> Engine<'s> {
+    pub(super) fn new(setup: &'s Setup, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
         let experts = u16::try_from(setup.shape.experts).expect("experts are u16");
         let popular = (0..setup.shape.layers)
             .map(|layer| {
@@ -106,15 +83,23 @@ impl<'s, 'a> Engine<'s, 'a> {
             })
             .collect();
         let run = Run { per_layer: vec![[0; 2]; setup.shape.layers], ..Run::default() };
+        let memory = Memory::new(&setup.shape, &setup.machine, &setup.cache, streams)?;
+        let prefetcher = (setup.prefetcher.build)(&setup.prefetch);
         Ok(Self {
-            memory: Memory::new(&setup.shape, &setup.machine, &setup.cache, streams)?,
-            prefetcher: Some((setup.prefetcher.build)(&setup.prefetch)),
+            listened: memory.listens() || prefetcher.listens(),
+            memory,
+            prefetcher: Some(prefetcher),
             target: (setup.target.build)(),
-            rule: (setup.rule.build)(&setup.knobs),
+            rule: (setup.rule.build)(&setup.knobs, setup.seed),
             popular,
             picks: Picks::default(),
             touched: Vec::new(),
             wishes: Vec::new(),
+            foresight: Foresight::new(
+                setup.shape.layers,
+                setup.shape.experts,
+                setup.prefetch.depth,
+            ),
             pass: Pass::default(),
             number: 0,
             run,
@@ -133,7 +118,8 @@ impl<'s, 'a> Engine<'s, 'a> {
         heads: u32,
     ) -> SimTime {
         let setup = self.setup;
-        let tokens = Tokens { trace: setup.trace, rows, next, requests };
+        let weighs = setup.shape.versions > 1;
+        let tokens = Tokens { trace: &setup.trace, rows, next, requests, weighs };
         let count = u32::try_from(rows.len()).unwrap_or(u32::MAX);
         let prefill = batch.prefill.tokens > 0;
         self.pass = Pass { start, tokens: count, prefill, ..Pass::default() };
@@ -191,9 +177,30 @@ impl<'s, 'a> Engine<'s, 'a> {
     /// What the router chose, and what a rule makes of it.
     fn route(&mut self, layer: usize, tokens: &Tokens<'_>) {
         let (setup, shape) = (self.setup, &self.setup.shape);
-        self.picks.read(setup.trace, layer, tokens.rows);
+        picks::read(&setup.trace, layer, tokens.rows, &mut self.picks.picks);
         self.pass.picks += self.picks.picks.len() as u64;
-        self.picks.count(shape, tokens.weighted());
+        self.picks.group(shape);
+        self.foresight.routed(layer, self.picks.asked.iter().map(|&(expert, ..)| expert));
+        if self.listened {
+            self.tell(layer, tokens);
+        }
+        if setup.rule.name == "exact" {
+            return;
+        }
+        let memory = &self.memory;
+        let cached = |expert: u16, version: u8| {
+            shape.parts(layer, expert, version).all(|unit| memory.is_near(unit))
+        };
+        let view = rule_view(shape, layer, &cached, &self.popular[layer]);
+        let rule = &mut self.rule;
+        let changes = self.picks.change(shape, &mut self.touched, |picks| rule.apply(&view, picks));
+        self.pass.changed += changes.changed;
+        self.pass.lowered += changes.lowered;
+    }
+
+    /// Policies and the prefetcher hear what the router chose.
+    fn tell(&mut self, layer: usize, tokens: &Tokens<'_>) {
+        self.picks.count(self.setup.shape.top_k, tokens.weighted());
         let routed = Routed {
             layer: ordinal(layer).0,
             tokens: self.pass.tokens,
@@ -205,23 +212,6 @@ impl<'s, 'a> Engine<'s, 'a> {
         if let Some(prefetcher) = &mut self.prefetcher {
             prefetcher.routed(&routed);
         }
-        if setup.rule.name == "exact" {
-            return;
-        }
-        let memory = &self.memory;
-        let cached = |expert: u16, version: u8| {
-            shape.parts(layer, expert, version).all(|unit| memory.is_near(unit))
-        };
-        let view = rule::View {
-            layer,
-            cached: &cached,
-            popular: &self.popular[layer],
-            versions: u8::try_from(shape.versions).expect("few versions"),
-        };
-        let rule = &mut self.rule;
-        let changes = self.picks.change(shape, &mut self.touched, |picks| rule.apply(&view, picks));
-        self.pass.changed += changes.changed;
-        self.pass.lowered += changes.lowered;
     }
 
     /// Asks the prefetcher, and queues what it wishes for.
@@ -233,25 +223,7 @@ impl<'s, 'a> Engine<'s, 'a> {
         let resident = |layer: usize, expert: u16| {
             shape.parts(layer, expert, 0).all(|unit| memory.is_near(unit))
         };
-        let target = &self.target;
-        let gain = |of: usize, counts: &[(u16, u32)], expert: u16| {
-            let mut asked: Vec<Asked> = counts
-                .iter()
-                .map(|&(expert, rows)| self.ask(of, (expert, 0), rows, 0.0, now))
-                .collect();
-            let order: Vec<usize> = (0..asked.len()).collect();
-            let time = |asked: &[Asked]| {
-                let work = Work { asked, link_busy: 0.0, gpu_busy: 0.0, cpu_busy: 0.0 };
-                let mut by = Vec::new();
-                target.assign(&work, &mut by);
-                makespan(&work, &by, &order)
-            };
-            let before = time(&asked);
-            for own in asked.iter_mut().filter(|own| own.expert == expert) {
-                own.at = At::Gpu(0.0);
-            }
-            before - time(&asked)
-        };
+        let gain = |of: usize, demand: &[Demand], expert: u16| self.gain(of, demand, expert, now);
         let view = View {
             layer,
             pass: self.number,
@@ -262,16 +234,62 @@ impl<'s, 'a> Engine<'s, 'a> {
         };
         prefetcher.wish(&view, &mut wishes);
         self.prefetcher = Some(prefetcher);
-        let layers = u16::try_from(shape.layers).expect("layers are u16");
         for wish in &wishes {
-            // A layer that is over is one of the next pass.
-            let over = layer.is_some_and(|layer| usize::from(wish.layer) <= layer);
-            let due = wish.layer + if over { layers } else { 0 };
-            for unit in shape.parts(wish.layer.into(), wish.expert, 0) {
-                self.memory.wish(due, unit, wish.priority, now);
-            }
+            self.foresight.wish(layer, wish);
+            self.queue(wish, layer, now);
         }
         self.wishes = wishes;
+    }
+
+    /// Queues a wish after the router of `layer` has spoken, in the version that would be used.
+    fn queue(&mut self, wish: &Wish, layer: Option<usize>, now: SimTime) {
+        let shape = &self.setup.shape;
+        let Some(version) = self.forecast(wish.layer.into(), wish.expert, wish.before) else {
+            return;
+        };
+        // A layer that is over is one of the next pass.
+        let over = layer.is_some_and(|layer| usize::from(wish.layer) <= layer);
+        let layers = u16::try_from(shape.layers).expect("layers are u16");
+        let due = wish.layer + if over { layers } else { 0 };
+        for unit in shape.parts(wish.layer.into(), wish.expert, version) {
+            self.memory.wish(due, unit, wish.priority, now);
+        }
+    }
+
+    /// The version in which an expert would be used that is predicted to come after the share
+    /// `before` of a token's gate weight; `None` where the rule would leave it out.
+    fn forecast(&self, layer: usize, expert: u16, before: f64) -> Option<u8> {
+        let (shape, memory) = (&self.setup.shape, &self.memory);
+        if shape.versions == 1 {
+            return Some(0);
+        }
+        let cached = |expert: u16, version: u8| {
+            shape.parts(layer, expert, version).all(|unit| memory.is_near(unit))
+        };
+        let view = rule_view(shape, layer, &cached, &self.popular[layer]);
+        self.rule.forecast(&view, expert, before)
+    }
+
+    /// Seconds that `layer` gains at `now` where `expert`, one that `demand` asks for, is there.
+    fn gain(&self, layer: usize, demand: &[Demand], expert: u16, now: SimTime) -> f64 {
+        let mut asked: Vec<Asked> = Vec::with_capacity(demand.len());
+        for own in demand {
+            if let Some(version) = self.forecast(layer, own.expert, own.before) {
+                asked.push(self.ask(layer, (own.expert, version), own.tokens, 0.0, now));
+            }
+        }
+        let order: Vec<usize> = (0..asked.len()).collect();
+        let time = |asked: &[Asked]| {
+            let work = Work { asked, link_busy: 0.0, gpu_busy: 0.0, cpu_busy: 0.0 };
+            let mut by = Vec::new();
+            self.target.assign(&work, &mut by);
+            makespan(&work, &by, &order)
+        };
+        let before = time(&asked);
+        for own in asked.iter_mut().filter(|own| own.expert == expert) {
+            own.at = At::Gpu(0.0);
+        }
+        before - time(&asked)
     }
 
     /// Facts of all passes, and what pools looked up.
@@ -281,6 +299,7 @@ impl<'s, 'a> Engine<'s, 'a> {
         self.run.link_bytes = memory.links.iter().map(|link| link.bytes).sum();
         self.run.storage_busy = memory.storage.busy;
         self.run.storage_bytes = memory.storage.bytes;
+        self.run.foreseen = self.foresight.counts();
         self.run.wished = memory.tally.wished;
         self.run.wishes_used = memory.tally.used;
         self.run.wishes_wasted = memory.tally.wasted;

@@ -24,6 +24,10 @@ pub struct Machine {
     /// What the GPU computes while experts are copied.
     #[serde(default)]
     pub beside_copies: Beside,
+    /// Whether an expert that leaves GPU memory is copied back to host memory: frameworks whose
+    /// weights have one place swap experts, and every copy there is followed by one back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub swap: bool,
     /// What handling experts costs beside copies.
     #[serde(default)]
     pub costs: Costs,

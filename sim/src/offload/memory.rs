@@ -8,7 +8,7 @@ use moecast_profiles::units::{Nanos, SimTime};
 use super::link::{Link, Waiting};
 use super::machine::Machine;
 use super::shape::{Cache, Shape, Shelf};
-use crate::cache::{Item, Routed};
+use crate::cache::{Item, Moment, Routed};
 use crate::error::Result;
 use crate::residency::Looked;
 
@@ -52,6 +52,8 @@ pub(super) struct Memory<'a> {
     unused: Vec<bool>,
     /// `[units]` admitted, and not copied yet.
     awaits: Vec<bool>,
+    /// `[units]` bytes that left to make room for a unit and go back where experts are swapped.
+    back: Vec<u64>,
     pub(super) tally: Tally,
     looked: Looked,
 }
@@ -71,6 +73,7 @@ impl<'a> Memory<'a> {
             ready: vec![SimTime(0); shape.units()],
             unused: vec![false; shape.units()],
             awaits: vec![false; shape.units()],
+            back: vec![0; shape.units()],
             tally: Tally::default(),
             looked: Looked::default(),
             shape,
@@ -81,6 +84,13 @@ impl<'a> Memory<'a> {
     /// The pool of `unit` and its number there.
     fn slot_of(&self, unit: u32) -> (usize, Item) {
         self.shape.slot_of(unit)
+    }
+
+    /// The pool of `unit`, its number there, and this moment of that pool.
+    fn now(&self, unit: u32) -> (usize, Item, Moment) {
+        let (shelf, item) = self.slot_of(unit);
+        let (layer, ..) = self.shape.of_unit(unit);
+        (shelf, item, self.shelves[shelf].pool.moment(self.shape.local_layer(layer)))
     }
 
     /// Where `unit` is.
@@ -111,6 +121,11 @@ impl<'a> Memory<'a> {
         let near = self.machine.tiers[0].time(bytes, self.machine.lanes());
         let far = self.machine.tiers.get(1).map_or(Nanos(0), |tier| tier.time(bytes, 1));
         (near, far)
+    }
+
+    /// Whether any policy hears what routers say.
+    pub(super) fn listens(&self) -> bool {
+        self.shelves.iter().any(|shelf| shelf.policy.listens())
     }
 
     /// Lets policies hear what a layer's router said.
@@ -144,11 +159,9 @@ impl<'a> Memory<'a> {
     }
 
     /// `unit` is used from GPU memory, where it is or arrives.
-    pub(super) fn promote(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn promote(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.promote(&mut *own.policy, item, at);
         own.note(item);
         if std::mem::take(&mut self.unused[unit as usize]) {
@@ -157,38 +170,32 @@ impl<'a> Memory<'a> {
     }
 
     /// `unit`, which this event has looked up, is chosen by a further token.
-    pub(super) fn repeat(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn repeat(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.repeat(&mut *own.policy, item, at);
     }
 
     /// `unit` is used where it is, behind GPU memory. [`Self::bring_to_host`] follows.
-    pub(super) fn pass_by(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn pass_by(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.pool.pass_by(&mut *own.policy, item, at);
         own.note(item);
     }
 
     /// `unit`, which is not in GPU memory, is asked for there: makes it resident, where anything
     /// can be. [`Self::copy`] follows.
-    pub(super) fn admit(&mut self, layer: usize, unit: u32) {
-        let (shelf, item) = self.slot_of(unit);
-        let local = self.shape.local_layer(layer);
+    pub(super) fn admit(&mut self, unit: u32) {
+        let (shelf, item, at) = self.now(unit);
         self.links[self.shape.rank_of(unit)].forget(unit);
         let own = &mut self.shelves[shelf];
-        let at = own.pool.moment(local);
         own.policy.miss(item, at);
         self.looked.clear();
         own.pool.admit(&mut *own.policy, item, at, &mut self.looked.evicted);
         own.pool.count();
         own.note(item);
-        self.left(shelf);
+        self.left(shelf, unit);
         self.awaits[unit as usize] = true;
         self.unused[unit as usize] = false;
     }
@@ -202,9 +209,20 @@ impl<'a> Memory<'a> {
     pub(super) fn copy(&mut self, unit: u32, now: SimTime) -> SimTime {
         self.awaits[unit as usize] = false;
         let from = self.bring_to_host(unit, now);
+        self.carry(unit, from)
+    }
+
+    /// Copies `unit` from host memory from `from` on, and back what left for it. Both copies are
+    /// done before it is used, as they follow each other in one stream. Returns when.
+    fn carry(&mut self, unit: u32, from: SimTime) -> SimTime {
         let (near, _) = self.copy_times(unit);
         let link = &mut self.links[self.shape.rank_of(unit)];
-        let arrival = link.demand(from, near, self.shape.bytes[unit as usize]);
+        let mut arrival = link.demand(from, near, self.shape.bytes[unit as usize]);
+        let back = std::mem::take(&mut self.back[unit as usize]);
+        if back > 0 {
+            let time = self.machine.tiers[0].time(back, self.machine.lanes());
+            arrival = link.demand(arrival, time, back);
+        }
         self.ready[unit as usize] = arrival;
         arrival
     }
@@ -230,9 +248,13 @@ impl<'a> Memory<'a> {
         arrival
     }
 
-    fn left(&mut self, shelf: usize) {
+    /// Takes note of who left `shelf` for `room`.
+    fn left(&mut self, shelf: usize, room: u32) {
         for index in 0..self.looked.evicted.len() {
             let unit = self.shape.unit_of(shelf, self.looked.evicted[index]);
+            if self.machine.swap {
+                self.back[room as usize] += self.shape.bytes[unit as usize];
+            }
             self.tally.evictions += 1;
             if std::mem::take(&mut self.unused[unit as usize]) {
                 self.tally.wasted += 1;
@@ -286,30 +308,26 @@ impl<'a> Memory<'a> {
         }
         for rank in 0..self.links.len() {
             while let Some((waiting, start)) = self.links[rank].next_before(now) {
-                self.copy_wish(rank, &waiting, start);
+                self.copy_wish(&waiting, start);
             }
         }
     }
 
-    fn copy_wish(&mut self, rank: usize, waiting: &Waiting, start: SimTime) {
+    fn copy_wish(&mut self, waiting: &Waiting, start: SimTime) {
         let unit = waiting.what;
-        let (shelf, item) = self.slot_of(unit);
+        let (shelf, item, at) = self.now(unit);
         let own = &mut self.shelves[shelf];
         if own.pool.holds(item) {
             return;
         }
-        let layer = self.shape.of_unit(unit).0;
-        let at = own.pool.moment(self.shape.local_layer(layer));
         self.looked.clear();
         let fits = own.pool.prefetch(&mut *own.policy, item, at, &mut self.looked.evicted);
-        self.left(shelf);
+        self.left(shelf, unit);
         if !fits {
             return;
         }
         self.shelves[shelf].pool.expect(item);
-        let (near, _) = self.copy_times(unit);
-        let bytes = self.shape.bytes[unit as usize];
-        self.ready[unit as usize] = self.links[rank].demand(start, near, bytes);
+        self.carry(unit, start);
         self.unused[unit as usize] = true;
         self.tally.wished += 1;
     }

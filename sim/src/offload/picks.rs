@@ -46,44 +46,44 @@ pub(super) struct Changes {
     pub(super) lowered: u64,
 }
 
-impl Picks {
-    /// Reads what `rows` chose in `layer`.
-    pub(super) fn read(&mut self, trace: &RoutingTrace, layer: usize, rows: &[usize]) {
-        self.picks.clear();
-        let header = trace.header();
-        let k = usize::from(header.top_k);
-        let columns = trace.tokens().expect("checked: the recording knows tokens");
-        let ordinal = MoeLayer(u16::try_from(layer).expect("layers are u16"));
-        for (token, &row) in (0_u32..).zip(rows) {
-            let start = (row * header.moe_layers() + ordinal.index()) * k;
-            let first = self.picks.len();
-            for slot in start..start + k {
-                let expert = columns.experts[slot];
-                if expert == NO_EXPERT {
-                    continue;
-                }
-                let weight = match &columns.weights {
-                    Some(weights) => weights[slot].to_f32(),
-                    None => drawn(slot as u64),
-                };
-                self.picks.push(Pick { token, expert, rank: 0, weight, version: 0 });
+/// Reads what `rows` chose in `layer`: picks token by token, by rank.
+pub(super) fn read(trace: &RoutingTrace, layer: usize, rows: &[usize], into: &mut Vec<Pick>) {
+    into.clear();
+    let header = trace.header();
+    let k = usize::from(header.top_k);
+    let columns = trace.tokens().expect("checked: the recording knows tokens");
+    let ordinal = MoeLayer(u16::try_from(layer).expect("layers are u16"));
+    for (token, &row) in (0_u32..).zip(rows) {
+        let start = (row * header.moe_layers() + ordinal.index()) * k;
+        let first = into.len();
+        for slot in start..start + k {
+            let expert = columns.experts[slot];
+            if expert == NO_EXPERT {
+                continue;
             }
-            let own = &mut self.picks[first..];
-            if columns.weights.is_none() {
-                let sum: f32 = own.iter().map(|pick| pick.weight).sum();
-                own.iter_mut().for_each(|pick| pick.weight /= sum);
-            }
-            own.sort_by(|a, b| b.weight.total_cmp(&a.weight));
-            for (rank, pick) in (0..).zip(own) {
-                pick.rank = rank;
-            }
+            let weight = match &columns.weights {
+                Some(weights) => weights[slot].to_f32(),
+                None => drawn(slot as u64),
+            };
+            into.push(Pick { token, expert, rank: 0, weight, version: 0 });
+        }
+        let own = &mut into[first..];
+        if columns.weights.is_none() {
+            let sum: f32 = own.iter().map(|pick| pick.weight).sum();
+            own.iter_mut().for_each(|pick| pick.weight /= sum);
+        }
+        own.sort_by(|a, b| b.weight.total_cmp(&a.weight));
+        for (rank, pick) in (0..).zip(own) {
+            pick.rank = rank;
         }
     }
+}
 
-    /// Sums up the picks as routed. Drawn weights are for rules: nobody learns from them.
-    pub(super) fn count(&mut self, shape: &Shape, recorded: bool) {
-        self.group(shape);
-        let even = 1.0 / shape.top_k as f32;
+impl Picks {
+    /// Sums up the picks as routed, which [`Self::group`] has grouped. Drawn weights are for rules:
+    /// nobody learns from them.
+    pub(super) fn count(&mut self, top_k: usize, recorded: bool) {
+        let even = 1.0 / top_k as f32;
         self.experts.clear();
         self.counts.clear();
         self.weights.clear();

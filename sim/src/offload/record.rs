@@ -3,6 +3,8 @@
 use moecast_profiles::units::{Nanos, SimTime};
 use serde::{Deserialize, Serialize};
 
+use super::foresight::Foreseen;
+
 /// One forward pass.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pass {
@@ -80,6 +82,8 @@ pub struct Run {
     pub wishes_used: u64,
     /// See `wished`.
     pub wishes_wasted: u64,
+    /// What the prefetcher foresaw, by layers ahead: one layer first.
+    pub foreseen: Vec<Foreseen>,
     /// Most bytes of experts in GPU memory, all GPUs together.
     pub expert_bytes_max: u64,
     /// Most tokens of context at a time.
@@ -124,6 +128,12 @@ pub struct Summary {
     pub bytes_per_token: f64,
     /// Of wished copies, the share that was used.
     pub prefetch_used: Option<f64>,
+    /// Of the experts that were wished for one, two, ... layers ahead, the share that routers then
+    /// chose.
+    pub prefetch_precision: Vec<f64>,
+    /// Of the experts that routers chose, the share that had been wished for one, two, ... layers
+    /// ahead.
+    pub prefetch_recall: Vec<f64>,
     /// Share of tokens whose experts or precision a rule changed.
     pub changed_tokens: f64,
     /// Share of picks that a rule removed or replaced.
@@ -155,6 +165,11 @@ fn spread(mut values: Vec<f64>) -> [f64; 3] {
 }
 
 impl Run {
+    /// Right wishes over `whole`, by layers ahead.
+    fn foresight(&self, whole: fn(&Foreseen) -> u64) -> Vec<f64> {
+        self.foreseen.iter().map(|own| over(own.right as f64, whole(own) as f64)).collect()
+    }
+
     /// What is derived from these facts.
     #[must_use]
     pub fn summary(&self) -> Summary {
@@ -204,6 +219,8 @@ impl Run {
             gpu_utilisation: over(seconds(self.gpu_busy.0), whole),
             bytes_per_token: over(self.link_bytes as f64, generated),
             prefetch_used: (self.wished > 0).then(|| self.wishes_used as f64 / self.wished as f64),
+            prefetch_precision: self.foresight(|own| own.wished),
+            prefetch_recall: self.foresight(|own| own.chosen),
             changed_tokens: changed(&|pass| pass.changed_tokens, tokens),
             changed_picks: changed(&|pass| pass.changed, picks),
             lowered_picks: changed(&|pass| pass.lowered, picks),

@@ -13,6 +13,7 @@ mod tokens;
 mod top;
 
 use moecast_profiles::registry::{UnknownName, find as find_entry};
+use moecast_profiles::seed::Seed;
 
 /// One expert that one token chose.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +47,26 @@ pub trait Rule: Send {
     /// Removes picks or replaces their experts or versions. Picks come token by token, by rank. A
     /// token keeps at least one pick, and no expert twice.
     fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>);
+
+    /// In which version an expert would be used that a token is predicted to choose, after experts
+    /// of the share `before` of its gate weight; `None` where it would be left out. Wishes are for
+    /// that version. Asked only where there are several.
+    fn forecast(&self, _: &View<'_>, _expert: u16, _before: f64) -> Option<u8> {
+        Some(0)
+    }
+}
+
+/// Of each pick of one token, by rank: the share of the gate weight that goes to picks before it.
+/// Weights that say nothing count alike.
+pub(super) fn before(token: &[Pick]) -> impl Iterator<Item = f64> + '_ {
+    let total: f64 = token.iter().map(|pick| f64::from(pick.weight)).sum();
+    let count = token.len() as f64;
+    let mut sum = 0.0;
+    token.iter().enumerate().map(move |(place, pick)| {
+        let share = if total > 0.0 { sum / total } else { place as f64 / count };
+        sum += f64::from(pick.weight);
+        share
+    })
 }
 
 /// A rule that users pick by name.
@@ -56,8 +77,9 @@ pub struct Entry {
     pub about: &'static str,
     /// Versions that it needs; 1 where it knows no precision.
     pub versions: u8,
-    /// Builds it with its knobs (see `about`), empty for defaults.
-    pub build: fn(&[f64]) -> Box<dyn Rule>,
+    /// Builds it with its knobs (see `about`), empty for defaults, and the run's seed; a rule that
+    /// draws names its stream.
+    pub build: fn(&[f64], Seed) -> Box<dyn Rule>,
 }
 
 moecast_profiles::named!(Entry);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use moecast_profiles::cost::{Attended, AttentionBatch, CostModel};
 use moecast_profiles::model::ModelShape;
+use moecast_profiles::seed::Seed;
 use moecast_profiles::units::{Nanos, SimTime};
 use moecast_traces::RoutingTrace;
 
@@ -20,11 +21,11 @@ use crate::prefetch;
 
 /// Everything that a run may know.
 #[derive(Clone)]
-pub struct Setup<'a> {
+pub struct Setup {
     /// The routing that requests borrow.
-    pub trace: &'a RoutingTrace,
+    pub trace: Arc<RoutingTrace>,
     /// The model.
-    pub model: &'a ModelShape,
+    pub model: ModelShape,
     /// Its experts.
     pub shape: Shape,
     /// The machine.
@@ -45,6 +46,8 @@ pub struct Setup<'a> {
     pub knobs: Vec<f64>,
     /// The requests.
     pub load: Load,
+    /// One seed; rules draw from it. Caches and prefetchers have it in their own settings.
+    pub seed: Seed,
 }
 
 /// Which requests come, and how they are put together.
@@ -72,7 +75,7 @@ pub struct Load {
 ///
 /// # Errors
 /// [`Error::Scenario`] names what does not fit together.
-pub fn run(setup: &Setup<'_>) -> Result<Run> {
+pub fn run(setup: &Setup) -> Result<Run> {
     setup.check()?;
     if setup.cache.policy.sees != Sees::Future {
         return Ok(Loop::new(setup, None)?.run()?.0);
@@ -81,7 +84,7 @@ pub fn run(setup: &Setup<'_>) -> Result<Run> {
     Ok(Loop::new(setup, Some(&streams))?.run()?.0)
 }
 
-impl Setup<'_> {
+impl Setup {
     fn check(&self) -> Result<()> {
         self.machine.check()?;
         self.cache.check(&self.shape)?;
@@ -126,10 +129,10 @@ impl Setup<'_> {
 }
 
 /// A run under way.
-struct Loop<'s, 'a> {
-    setup: &'s Setup<'a>,
+struct Loop<'s> {
+    setup: &'s Setup,
     recorded: Vec<Recorded>,
-    engine: Engine<'s, 'a>,
+    engine: Engine<'s>,
     under_way: Vec<Request>,
     started: usize,
     pass: u64,
@@ -138,10 +141,10 @@ struct Loop<'s, 'a> {
     context_max: u64,
 }
 
-impl<'s, 'a> Loop<'s, 'a> {
-    fn new(setup: &'s Setup<'a>, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
+impl<'s> Loop<'s> {
+    fn new(setup: &'s Setup, streams: Option<&[Arc<[Item]>]>) -> Result<Self> {
         let load = &setup.load;
-        let recorded = recorded(setup.trace, load.prompt_max, load.answer_max);
+        let recorded = recorded(&setup.trace, load.prompt_max, load.answer_max);
         let recorded: Vec<Recorded> =
             recorded.into_iter().filter(|own| own.prompt.len() + own.answer.len() > 0).collect();
         if recorded.is_empty() {

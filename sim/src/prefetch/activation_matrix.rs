@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Prefetcher, Setting, Trained, View, Wish, reach};
+use super::{Accuracy, Entry, Prefetcher, Setting, Trained, View, Wish, reach};
 use crate::cache::Routed;
 
 /// Stored requests that are compared, evenly spaced where there are more: the published capacity
@@ -23,6 +23,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "activation-matrix",
     about: "the nearest stored request's experts, by cosine of activation matrices (MoE-Infinity)",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| Box::new(ActivationMatrix::new(setting)),
 };
 
@@ -111,6 +112,10 @@ fn cosine(running: &[f32], stored: &[u32]) -> f32 {
 }
 
 impl Prefetcher for ActivationMatrix {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         let layer = usize::from(routed.layer);
         let Some(running) = self.running.get_mut(layer) else { return };
@@ -135,7 +140,8 @@ impl Prefetcher for ActivationMatrix {
             let layer = u16::try_from(layer).expect("layers are u16");
             for (expert, &tokens) in (0..).zip(row).filter(|&(_, &tokens)| tokens > 0) {
                 let share = tokens as f32 / total as f32;
-                into.push(Wish { layer, expert, priority: (share + 1e-8) * nearness });
+                let priority = (share + 1e-8) * nearness;
+                into.push(Wish { layer, expert, priority, before: 0.0 });
             }
         }
     }

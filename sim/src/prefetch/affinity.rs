@@ -8,13 +8,14 @@
 
 use std::sync::Arc;
 
-use super::{Entry, Prefetcher, Trained, View, Wish, reach};
+use super::{Accuracy, Entry, Prefetcher, Trained, View, Wish, reach};
 use crate::cache::Routed;
 
 pub(super) const ENTRY: Entry = Entry {
     name: "affinity",
     about: "experts that in training followed those just routed, by transition counts",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         Box::new(Affinity {
             trained: Arc::clone(&setting.trained),
@@ -58,6 +59,10 @@ impl Affinity {
 }
 
 impl Prefetcher for Affinity {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         self.routed.clear();
         let tokens = routed.counts.iter().map(|&tokens| f64::from(tokens));

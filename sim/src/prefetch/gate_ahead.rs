@@ -8,12 +8,13 @@
 //! a lower priority, which the queue makes the same thing.
 
 use super::seen::{Seen, decayed};
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "gate-ahead",
     about: "the next layers' gates on this layer's hidden state (HOBBIT)",
     looks_ahead: true,
+    accuracy: Accuracy::Given,
     build: |setting| {
         Box::new(GateAhead {
             seen: Seen::new(setting, "gate-ahead"),
@@ -30,7 +31,7 @@ struct GateAhead {
     layers: usize,
     depth: usize,
     accuracy: Option<f64>,
-    experts: Vec<(u16, u32)>,
+    experts: Vec<Demand>,
 }
 
 impl Prefetcher for GateAhead {

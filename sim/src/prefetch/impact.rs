@@ -6,12 +6,13 @@
 //! is HOBBIT's for the same means, or the given one. `HybriMoE` looks three layers ahead: depth 3.
 
 use super::seen::{Seen, decayed};
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "impact",
     about: "the expert whose copy saves the schedule most time first (HybriMoE: depth 3)",
     looks_ahead: true,
+    accuracy: Accuracy::Given,
     build: |setting| {
         Box::new(Impact {
             seen: Seen::new(setting, "impact"),
@@ -28,7 +29,7 @@ struct Impact {
     layers: usize,
     depth: usize,
     accuracy: Option<f64>,
-    demand: Vec<(u16, u32)>,
+    demand: Vec<Demand>,
 }
 
 impl Prefetcher for Impact {
@@ -39,14 +40,14 @@ impl Prefetcher for Impact {
         for layer in reach::layers(view, self.depth, self.layers) {
             let accuracy = decayed(self.accuracy, reach::distance(view, layer));
             self.seen.look(view, layer, accuracy, &mut self.demand);
-            for &(expert, _) in &self.demand {
+            for &Demand { expert, before, .. } in &self.demand {
                 if (view.resident)(layer, expert) {
                     continue;
                 }
                 let gain = (view.gain)(layer, &self.demand, expert);
                 if gain > 0.0 {
                     let layer = u16::try_from(layer).expect("layers are u16");
-                    into.push(Wish { layer, expert, priority: gain as f32 });
+                    into.push(Wish { layer, expert, priority: gain as f32, before });
                 }
             }
         }

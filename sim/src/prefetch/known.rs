@@ -1,7 +1,7 @@
 //! Exact knowledge of the routing to come, layer after layer and on into the next pass: what the
 //! oracle has, and a router that is decoupled from the layers.
 
-use super::{View, reach};
+use super::{Demand, View, reach};
 
 /// Calls `found` with the layers in reach, nearest first, and their distance. After the last layer
 /// of a pass comes the first of the next, as far as its tokens are known; no layer comes twice.
@@ -9,7 +9,7 @@ pub(super) fn walk(
     view: &View<'_>,
     depth: usize,
     layers: usize,
-    mut found: impl FnMut(usize, usize, &[(u16, u32)]),
+    mut found: impl FnMut(usize, usize, &[Demand]),
 ) {
     let mut experts = Vec::new();
     for layer in reach::layers(view, depth, layers) {

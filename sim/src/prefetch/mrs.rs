@@ -6,7 +6,7 @@
 //! p = 2k; s is the mean over the tokens of an event. As many experts are wished for as this
 //! layer's router has just chosen.
 
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Entry, Prefetcher, View, Wish, reach};
 use crate::cache::Routed;
 
 /// Weight of the newest scores.
@@ -16,6 +16,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "mrs",
     about: "the next layer's experts of the highest running router score (HybriMoE as released)",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         let scores = vec![vec![0.0; setting.experts]; setting.layers];
         Box::new(Mrs { scores, chosen: 0 })
@@ -30,6 +31,10 @@ struct Mrs {
 }
 
 impl Prefetcher for Mrs {
+    fn listens(&self) -> bool {
+        true
+    }
+
     fn routed(&mut self, routed: &Routed<'_>) {
         self.chosen = routed.experts.len();
         let Some(scores) = self.scores.get_mut(usize::from(routed.layer)) else { return };

@@ -1,12 +1,13 @@
 //! Everything of the next layer (SE-MoE, arXiv 2205.10034): right always, and as much traffic as
 //! there can be. Cost: one wish an expert and layer.
 
-use super::{Entry, Prefetcher, View, Wish};
+use super::{Accuracy, Entry, Prefetcher, View, Wish};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "next-layer",
     about: "all experts of the next layers (SE-MoE)",
     looks_ahead: false,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         let experts = u16::try_from(setting.experts).expect("experts are u16");
         Box::new(NextLayer { layers: setting.layers, experts, depth: setting.depth })
@@ -24,7 +25,8 @@ impl Prefetcher for NextLayer {
         let first = view.layer.map_or(0, |layer| layer + 1);
         for layer in first..(first + self.depth).min(self.layers) {
             let layer = u16::try_from(layer).expect("layers are u16");
-            into.extend((0..self.experts).map(|expert| Wish { layer, expert, priority: 0.0 }));
+            let wish = |expert| Wish { layer, expert, priority: 0.0, before: 0.0 };
+            into.extend((0..self.experts).map(wish));
         }
     }
 }

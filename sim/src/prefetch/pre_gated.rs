@@ -4,18 +4,19 @@
 //! Departures: none in time. The recorded model was not retrained; its routing stands for that of a
 //! model that was. The first block has a gate of its own, so that its experts come on demand.
 
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "pre-gated",
     about: "exact, one layer ahead: for models retrained so that a gate selects for the next layer",
     looks_ahead: true,
+    accuracy: Accuracy::Measured,
     build: |setting| Box::new(PreGated { layers: setting.layers, experts: Vec::new() }),
 };
 
 struct PreGated {
     layers: usize,
-    experts: Vec<(u16, u32)>,
+    experts: Vec<Demand>,
 }
 
 impl Prefetcher for PreGated {

@@ -6,12 +6,13 @@
 //! that of a model that was. An expert counts for all queued tokens that need it, of this pass and
 //! of the next; it is the oracle's knowledge, with the queue's demand as the order within a layer.
 
-use super::{Entry, Prefetcher, View, Wish, known, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, known, reach};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "queue",
     about: "exact over queued tokens, for models whose router is decoupled (Read-ME)",
     looks_ahead: true,
+    accuracy: Accuracy::Measured,
     build: |setting| {
         Box::new(Queue {
             layers: setting.layers,
@@ -25,8 +26,8 @@ pub(super) const ENTRY: Entry = Entry {
 struct Queue {
     layers: usize,
     depth: usize,
-    waiting: Vec<(u16, u32)>,
-    experts: Vec<(u16, u32)>,
+    waiting: Vec<Demand>,
+    experts: Vec<Demand>,
 }
 
 impl Prefetcher for Queue {
@@ -38,9 +39,12 @@ impl Prefetcher for Queue {
             if view.layer.is_none_or(|spoken| layer > spoken) {
                 waiting.clear();
                 view.ahead.next_pass(layer, waiting);
-                for (expert, tokens) in experts.iter_mut() {
-                    let later = waiting.iter().find(|(other, _)| other == expert);
-                    *tokens = tokens.saturating_add(later.map_or(0, |&(_, more)| more));
+                for own in experts.iter_mut() {
+                    let later = waiting.iter().find(|other| other.expert == own.expert);
+                    if let Some(later) = later {
+                        own.tokens = own.tokens.saturating_add(later.tokens);
+                        own.before = own.before.min(later.before);
+                    }
                 }
             }
             reach::wish_tokens(layer, distance, experts, into);

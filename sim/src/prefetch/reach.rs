@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{View, Wish};
+use super::{Demand, View, Wish};
 
 /// Layers that may be wished for: the next `depth`, as far as there are any.
 pub(super) fn layers(view: &View<'_>, depth: usize, layers: usize) -> Range<usize> {
@@ -23,22 +23,17 @@ pub(super) fn wish(layer: usize, distance: usize, experts: &[(u16, f64)], into: 
     let layer = u16::try_from(layer).expect("layers are u16");
     into.extend(experts.iter().map(|&(expert, worth)| {
         let share = if total > 0.0 && total.is_finite() { worth / total } else { 0.0 };
-        Wish { layer, expert, priority: (0.5 * share - distance as f64) as f32 }
+        Wish { layer, expert, priority: (0.5 * share - distance as f64) as f32, before: 0.0 }
     }));
 }
 
 /// The same, where an expert is worth its tokens.
-pub(super) fn wish_tokens(
-    layer: usize,
-    distance: usize,
-    experts: &[(u16, u32)],
-    into: &mut Vec<Wish>,
-) {
-    let total: u64 = experts.iter().map(|&(_, tokens)| u64::from(tokens)).sum();
+pub(super) fn wish_tokens(layer: usize, distance: usize, experts: &[Demand], into: &mut Vec<Wish>) {
+    let total: u64 = experts.iter().map(|own| u64::from(own.tokens)).sum();
     let layer = u16::try_from(layer).expect("layers are u16");
-    into.extend(experts.iter().map(|&(expert, tokens)| {
+    into.extend(experts.iter().map(|&Demand { expert, tokens, before }| {
         let share = f64::from(tokens) / total.max(1) as f64;
-        Wish { layer, expert, priority: (0.5 * share - distance as f64) as f32 }
+        Wish { layer, expert, priority: (0.5 * share - distance as f64) as f32, before }
     }));
 }
 

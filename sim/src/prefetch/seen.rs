@@ -1,6 +1,7 @@
 //! The true routing to come, seen through an accuracy: what stands in for trained predictors. Each
 //! true distinct expert of a layer is kept with the given probability, else another expert of the
-//! layer, one that no token chose, takes its place and its tokens.
+//! layer, one that no token chose, takes its place, its tokens and its gate weights: how much an
+//! expert matters is predicted as well as which it is.
 //!
 //! The wrong experts are drawn without replacement by their load in training, plus one token each,
 //! so that uniformly where nothing was trained: a predictor errs towards what is popular. All draws
@@ -12,7 +13,7 @@
 use moecast_profiles::seed::Generator;
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 
-use super::{Setting, View};
+use super::{Demand, Setting, View};
 
 /// Draws by load before the next expert in order is taken instead.
 const DRAWS_MAX: usize = 32;
@@ -54,14 +55,13 @@ impl Seen {
         }
     }
 
-    /// What a predictor of such an `accuracy` says of `layer` in the rest of this pass: experts and
-    /// their tokens.
+    /// What a predictor of such an `accuracy` says of `layer` in the rest of this pass.
     pub(super) fn look(
         &mut self,
         view: &View<'_>,
         layer: usize,
         accuracy: f64,
-        into: &mut Vec<(u16, u32)>,
+        into: &mut Vec<Demand>,
     ) {
         into.clear();
         view.ahead.rest_of_pass(layer, into);
@@ -70,12 +70,12 @@ impl Seen {
         }
     }
 
-    fn blur(&mut self, pass: u64, layer: usize, accuracy: f64, experts: &mut [(u16, u32)]) {
+    fn blur(&mut self, pass: u64, layer: usize, accuracy: f64, experts: &mut [Demand]) {
         let event = pass.wrapping_mul(self.layers as u64).wrapping_add(layer as u64);
         let mut generator = Generator::seed_from_u64(self.base.wrapping_add(event));
         self.chosen.fill(false);
         let mut free = self.chosen.len();
-        for &(expert, _) in experts.iter() {
+        for &Demand { expert, .. } in experts.iter() {
             let chosen = &mut self.chosen[usize::from(expert)];
             free -= usize::from(!*chosen);
             *chosen = true;
@@ -91,7 +91,7 @@ impl Seen {
         for &index in self.drawn.iter().take(free) {
             let wrong = draw(&self.sums[layer], &self.chosen, &mut generator);
             self.chosen[usize::from(wrong)] = true;
-            experts[usize::from(index)].0 = wrong;
+            experts[usize::from(index)].expert = wrong;
         }
     }
 }

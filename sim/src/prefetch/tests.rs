@@ -13,13 +13,18 @@ struct Tape {
 }
 
 impl Ahead for Tape {
-    fn rest_of_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
-        into.extend(self.now.get(layer).into_iter().flatten());
+    fn rest_of_pass(&self, layer: usize, into: &mut Vec<Demand>) {
+        into.extend(self.now.get(layer).into_iter().flatten().copied().map(demand));
     }
 
-    fn next_pass(&self, layer: usize, into: &mut Vec<(u16, u32)>) {
-        into.extend(self.next.get(layer).into_iter().flatten());
+    fn next_pass(&self, layer: usize, into: &mut Vec<Demand>) {
+        into.extend(self.next.get(layer).into_iter().flatten().copied().map(demand));
     }
+}
+
+/// Expert `e` comes after `e` sixteenths of its token's gate weight.
+fn demand((expert, tokens): (u16, u32)) -> Demand {
+    Demand { expert, tokens, before: f64::from(expert) / 16.0 }
 }
 
 fn setting(layers: usize, experts: usize, depth: usize) -> Setting {
@@ -28,8 +33,8 @@ fn setting(layers: usize, experts: usize, depth: usize) -> Setting {
 }
 
 fn view<'a>(layer: Option<usize>, pass: u64, ahead: &'a Tape) -> View<'a> {
-    let gain = &|_: usize, demand: &[(u16, u32)], expert: u16| {
-        demand.iter().find(|other| other.0 == expert).map_or(0.0, |other| f64::from(other.1))
+    let gain = &|_: usize, demand: &[Demand], expert: u16| {
+        demand.iter().find(|own| own.expert == expert).map_or(0.0, |own| f64::from(own.tokens))
     };
     View { layer, pass, requests: &[7], resident: &|_, expert| expert == 0, gain, ahead }
 }
@@ -192,6 +197,22 @@ fn a_request_that_ends_takes_its_activations_along() {
     assert_eq!(run(2, 2), [(1, 1)]);
 }
 
+/// What a gate predicts, it predicts with its weights, right or wrong; who predicts no weights
+/// wishes for the highest precision.
+#[test]
+fn wishes_carry_the_weight_that_goes_before_them() {
+    let befores = |name: &str, accuracy| {
+        let setting = Setting { accuracy: Some(accuracy), ..setting(3, 6, 1) };
+        let wishes = wishes(name, &setting, &tape());
+        wishes[1].iter().map(|wish| wish.before * 16.0).collect::<Vec<_>>()
+    };
+    for name in ["gate-ahead", "oracle", "queue", "pre-gated", "impact"] {
+        assert_eq!(befores(name, 1.0), [3.0, 4.0], "{name}");
+    }
+    assert_eq!(befores("gate-ahead", 0.0), [3.0, 4.0]);
+    assert_eq!(befores("next-layer", 1.0), [0.0; 6]);
+}
+
 #[test]
 fn impact_takes_the_largest_gain_from_whatever_layer() {
     let setting = Setting { accuracy: Some(1.0), ..setting(3, 6, 2) };
@@ -226,14 +247,14 @@ fn errors_grow_with_distance_as_measured() {
 }
 
 /// Looks at 8 of 64 experts in each of 4000 passes.
-fn looks(accuracy: f64, setting: &Setting) -> Vec<Vec<(u16, u32)>> {
+fn looks(accuracy: f64, setting: &Setting) -> Vec<Vec<u16>> {
     let mut seen = Seen::new(setting, "test");
     let now = vec![(0..8).map(|expert| (expert * 7, 1)).collect()];
     let tape = Tape { now, ..Tape::default() };
     let look = |pass| {
         let mut experts = Vec::new();
         seen.look(&view(None, pass, &tape), 0, accuracy, &mut experts);
-        experts
+        experts.iter().map(|own| own.expert).collect()
     };
     (0..4000).map(look).collect()
 }
@@ -246,7 +267,7 @@ fn right(expert: u16) -> bool {
 fn the_share_of_right_predictions_is_the_accuracy() {
     for accuracy in [0.0, 0.3, 0.85, 0.96, 1.0] {
         let looks = looks(accuracy, &setting(1, 64, 1));
-        let hits = looks.iter().flatten().filter(|&&(expert, _)| right(expert)).count();
+        let hits = looks.iter().flatten().filter(|&&expert| right(expert)).count();
         let share = hits as f64 / 32_000.0;
         let error = (accuracy * (1.0 - accuracy) / 32_000.0).sqrt();
         assert!((share - accuracy).abs() <= 4.0 * error, "{share} for {accuracy}");
@@ -257,8 +278,8 @@ fn the_share_of_right_predictions_is_the_accuracy() {
 fn a_better_predictor_is_right_wherever_a_worse_one_is() {
     let (worse, better) = (looks(0.6, &setting(1, 64, 1)), looks(0.9, &setting(1, 64, 1)));
     for (worse, better) in worse.iter().zip(&better) {
-        let of = |experts: &[(u16, u32)], is_right| {
-            let found = experts.iter().map(|&(expert, _)| expert);
+        let of = |experts: &[u16], is_right| {
+            let found = experts.iter().copied();
             found.filter(|&expert| right(expert) == is_right).collect::<Vec<_>>()
         };
         assert!(of(worse, true).iter().all(|expert| of(better, true).contains(expert)));
@@ -272,7 +293,7 @@ fn wrong_predictions_are_drawn_by_training_load() {
     loads[1] = 1_000_000;
     let trained = Arc::new(Trained { loads: vec![loads], ..Trained::default() });
     let looks = looks(0.0, &Setting { trained, ..setting(1, 64, 1) });
-    assert!(looks.iter().filter(|experts| experts[0].0 == 1).count() > 3990);
+    assert!(looks.iter().filter(|experts| experts[0] == 1).count() > 3990);
 }
 
 /// Distinct experts and their tokens, for each of `layers`.
@@ -334,6 +355,15 @@ proptest! {
                     let ahead = if layer >= done { layer - done } else { layer + 4 - done };
                     prop_assert!(ahead < depth, "{} {wish:?} after {done}", entry.name);
                     prop_assert!(layer >= done || entry.looks_ahead, "{}", entry.name);
+                }
+            }
+            if !(entry.build)(&setting).listens() {
+                let mut deaf = (entry.build)(&setting);
+                let moments = [None, Some(0), Some(1), Some(2), Some(3)];
+                for (layer, heard) in moments.into_iter().zip(&wishes) {
+                    let mut unheard = Vec::new();
+                    deaf.wish(&view(layer, 0, &first), &mut unheard);
+                    prop_assert_eq!(&unheard, heard, "{} listens", entry.name);
                 }
             }
             if !entry.looks_ahead {

@@ -8,7 +8,7 @@
 //! ahead.
 
 use super::seen::Seen;
-use super::{Entry, Prefetcher, View, Wish, reach};
+use super::{Accuracy, Demand, Entry, Prefetcher, View, Wish, reach};
 
 /// Published as "over 90 %" in domain.
 const ACCURACY: f64 = 0.9;
@@ -17,6 +17,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "whole-path",
     about: "all layers of a pass, predicted before its first (ExpertFlow)",
     looks_ahead: true,
+    accuracy: Accuracy::Given,
     build: |setting| {
         Box::new(WholePath {
             seen: Seen::new(setting, "whole-path"),
@@ -31,8 +32,8 @@ struct WholePath {
     seen: Seen,
     depth: usize,
     accuracy: f64,
-    /// `[M]` experts predicted for this pass, and their tokens.
-    path: Vec<Vec<(u16, u32)>>,
+    /// `[M]` experts predicted for this pass.
+    path: Vec<Vec<Demand>>,
 }
 
 impl Prefetcher for WholePath {

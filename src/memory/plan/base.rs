@@ -101,7 +101,7 @@ impl Base {
         }
         let gpu = file.gpu.as_deref().map(builtin::device).transpose()?;
         let built = build::build_from(&file, model.clone(), &judge.routing, seed)?;
-        let least = built.shape.bytes.first().copied().unwrap_or(0) * u64::from(top_k);
+        let least = built.setup.shape.bytes.first().copied().unwrap_or(0) * u64::from(top_k);
         let kv = model.kv_bytes_per_token().0 * u64::from(model.hidden_layers);
         Ok(Self {
             device_memory: gpu.map(|gpu| gpu.memory.value.0),
@@ -260,6 +260,7 @@ fn of_options(arguments: &Plan, remarks: &mut Vec<String>) -> Result<OffloadFile
             split: arguments.split.into(),
             tiers,
             processor,
+            swap: false,
             costs: Costs { synchronisation: arguments.synchronisation, ..Costs::default() },
         },
         cache: open(),

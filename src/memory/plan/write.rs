@@ -12,7 +12,7 @@ use super::base::Base;
 /// The plan of `row`.
 pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan> {
     let built = row.candidate.build(base, &base.judge, row.capacity, base.judge.requests)?;
-    let (shape, cache) = (&built.shape, &built.cache);
+    let (shape, cache) = (&built.setup.shape, &built.setup.cache);
     let experts = base.model.experts;
     let of_layer = |layer: usize| shape.bytes[layer * shape.experts];
     let expert_bytes: Vec<u64> = (0..shape.layers).map(of_layer).collect();

@@ -20,7 +20,7 @@ struct Share {
     place: Vec<Option<usize>>,
 }
 
-impl Engine<'_, '_> {
+impl Engine<'_> {
     /// Finds, copies and computes what is asked for. Returns when the last expert is done.
     pub(super) fn experts(&mut self, layer: usize, timing: &Timing) -> SimTime {
         let shape = &self.setup.shape;
@@ -85,7 +85,7 @@ impl Engine<'_, '_> {
     }
 
     fn on_processor(&self, bytes: u64, rows: u32) -> Option<Nanos> {
-        let model = self.setup.model;
+        let model = &self.setup.model;
         let values = u128::from(model.hidden) * u128::from(model.expert_inter);
         let processor = self.setup.machine.processor.as_ref()?;
         Some(processor.time(bytes, 6 * values * u128::from(rows)))
@@ -158,7 +158,7 @@ impl Engine<'_, '_> {
             let asked = &share.own[index];
             let parts = self.setup.shape.parts(layer, asked.expert, share.versions[index]);
             if std::mem::replace(&mut settled[index], true) {
-                parts.for_each(|unit| self.memory.repeat(layer, unit));
+                parts.for_each(|unit| self.memory.repeat(unit));
                 continue;
             }
             let (hit, copy) = (matches!(asked.at, At::Gpu(_)), by[index] == By::Gpu);
@@ -170,12 +170,12 @@ impl Engine<'_, '_> {
             self.run.per_layer[layer][1] += 1;
             for unit in parts {
                 if self.memory.is_near(unit) {
-                    self.memory.promote(layer, unit);
+                    self.memory.promote(unit);
                 } else if copy {
                     self.pass.demanded += self.setup.shape.bytes[unit as usize];
-                    self.memory.admit(layer, unit);
+                    self.memory.admit(unit);
                 } else {
-                    self.memory.pass_by(layer, unit);
+                    self.memory.pass_by(unit);
                 }
             }
             if !hit && copy {

@@ -11,7 +11,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "buddy",
     about: "missing experts beyond the first J = 1 give way to popular ones in memory (BuddyMoE)",
     versions: 1,
-    build: |knobs| Box::new(Buddy { first: tokens::rank(knobs, 0, 1) }),
+    build: |knobs, _| Box::new(Buddy { first: tokens::rank(knobs, 0, 1) }),
 };
 
 struct Buddy {

@@ -3,9 +3,9 @@
 //!
 //! Departure: recordings hold the k chosen experts and not the other logits, so that the bias shows
 //! as a probability: a missing expert beyond the first J gives way to the most popular one in
-//! memory with probability lambda. The draws come from a fixed stream, the same in every run.
+//! memory with probability lambda, drawn from the run's seed.
 
-use moecast_profiles::seed::{Generator, Seed};
+use moecast_profiles::seed::Generator;
 use rand::RngExt as _;
 
 use super::{Entry, Pick, Rule, View, tokens};
@@ -14,11 +14,11 @@ pub(super) const ENTRY: Entry = Entry {
     name: "cache-aware",
     about: "missing experts beyond the first J = 1 give way with probability lambda = 0.5",
     versions: 1,
-    build: |knobs| {
+    build: |knobs, seed| {
         Box::new(CacheAware {
             first: tokens::rank(knobs, 0, 1),
             lambda: tokens::knob(knobs, 1, 0.5),
-            generator: Seed(0).stream("rule/cache-aware"),
+            generator: seed.stream("rule/cache-aware"),
         })
     },
 };

@@ -6,7 +6,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "exact",
     about: "what the router chose: the model's own output",
     versions: 1,
-    build: |_| Box::new(Exact),
+    build: |_, _| Box::new(Exact),
 };
 
 struct Exact;

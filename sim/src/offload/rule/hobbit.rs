@@ -9,13 +9,13 @@
 //! GPU memory in high precision is used as it is. Departure: where there is one version only, what
 //! should be low is high.
 
-use super::{Entry, Pick, Rule, View, tokens};
+use super::{Entry, Pick, Rule, View, before, tokens};
 
 pub(super) const ENTRY: Entry = Entry {
     name: "hobbit",
     about: "low precision beyond share T1 = 0.6 of the gate weight, skip beyond T2 = 0.9 (HOBBIT)",
     versions: 2,
-    build: |knobs| {
+    build: |knobs, _| {
         let (high, low) = (tokens::knob(knobs, 0, 0.6), tokens::knob(knobs, 1, 0.9));
         Box::new(Hobbit { high: high.max(0.0), low: low.max(0.0) })
     },
@@ -30,23 +30,27 @@ struct Hobbit {
 
 impl Rule for Hobbit {
     fn apply(&mut self, view: &View<'_>, picks: &mut Vec<Pick>) {
+        let mut shares = Vec::new();
         tokens::each(picks, |token| {
-            let total: f64 = token.iter().map(|pick| f64::from(pick.weight)).sum();
-            let count = token.len() as f64;
-            let (mut before, mut place) = (0.0, 0.0);
+            shares.clear();
+            shares.extend(before(token));
+            let mut shares = shares.iter();
             token.retain_mut(|pick| {
-                // Weights that say nothing count alike.
-                let share = if total > 0.0 { before / total } else { place / count };
-                before += f64::from(pick.weight);
-                place += 1.0;
-                if (view.cached)(pick.expert, 0) || share <= self.high {
-                    pick.version = 0;
-                    true
-                } else {
-                    pick.version = u8::from(view.versions > 1);
-                    share <= self.low
-                }
+                let share = shares.next().expect("one a pick");
+                let version = self.forecast(view, pick.expert, *share);
+                pick.version = version.unwrap_or(pick.version);
+                version.is_some()
             });
         });
+    }
+
+    fn forecast(&self, view: &View<'_>, expert: u16, before: f64) -> Option<u8> {
+        if (view.cached)(expert, 0) || before <= self.high {
+            Some(0)
+        } else if before <= self.low {
+            Some(u8::from(view.versions > 1))
+        } else {
+            None
+        }
     }
 }

@@ -9,7 +9,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "skip",
     about: "missing experts beyond a token's first J = 1 are left out",
     versions: 1,
-    build: |knobs| Box::new(Skip { first: tokens::rank(knobs, 0, 1) }),
+    build: |knobs, _| Box::new(Skip { first: tokens::rank(knobs, 0, 1) }),
 };
 
 struct Skip {

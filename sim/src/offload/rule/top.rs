@@ -8,7 +8,7 @@ pub(super) const ENTRY: Entry = Entry {
     name: "top",
     about: "a token keeps its first J = 2 experts, whatever is in memory",
     versions: 1,
-    build: |knobs| Box::new(Top { first: tokens::rank(knobs, 0, 2) }),
+    build: |knobs, _| Box::new(Top { first: tokens::rank(knobs, 0, 2) }),
 };
 
 struct Top {

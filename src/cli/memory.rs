@@ -10,11 +10,11 @@ use moecast_profiles::units::Bytes;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Choose the bits that each expert is stored in.
+    /// Choose how many bits each expert is stored in, by how much it matters.
     Bits(Bits),
     /// Write the files that engines load for a memory plan.
     Export(Export),
-    /// Search for what a memory gives, or for the memory that a speed needs.
+    /// Find what a GPU memory gives in tokens a second, or the memory that a speed needs.
     Plan(Box<plan::Plan>),
 }
 
@@ -23,10 +23,10 @@ pub(crate) struct Bits {
     /// The routing trace that says how much each expert matters.
     #[arg(long)]
     pub(crate) trace: PathBuf,
-    /// Mean bits of a weight.
+    /// Mean bits of an expert's weight, such as 2.5.
     #[arg(long)]
     pub(crate) budget: f64,
-    /// Precision policy; `moecast list precision-policies` names them.
+    /// How experts share these bits; `moecast list precision-policies` names the policies.
     #[arg(long, default_value = "pmq")]
     pub(crate) policy: String,
     /// Measured quantisation errors, a CSV `layer,expert,bits,error` [default: 4^-bits, assumed].
@@ -38,7 +38,7 @@ pub(crate) struct Bits {
     /// Exponent of the share of gate weights.
     #[arg(long, default_value_t = 1.5)]
     pub(crate) beta: f64,
-    /// Who solves integer programs.
+    /// Who solves PMQ's integer program.
     #[arg(long, value_enum, default_value_t = SolverArgument::Dynamic)]
     pub(crate) solver: SolverArgument,
     /// Write the bits as a CSV `layer,expert,bits`.
@@ -65,7 +65,7 @@ impl From<SolverArgument> for Solver {
 
 #[derive(Args)]
 pub(crate) struct Export {
-    /// A memory.json.
+    /// The plan: a memory.json, as `moecast memory plan --out` writes it.
     pub(crate) plan: PathBuf,
     /// Engines to write files for, comma separated; `moecast list memory-exporters` names them.
     #[arg(long, value_delimiter = ',', required = true)]

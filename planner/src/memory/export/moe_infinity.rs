@@ -57,9 +57,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
             1.0 - KV_DEFAULT
         ));
     }
-    if !plan.bits.is_empty() {
-        remarks.push("the engine stores all experts alike: bits are not exported".to_owned());
-    }
+    remarks.extend(rounding::own_bits(plan));
     let config = json!({
         "offload_path": "offload",
         "trace_capacity": 1000,

@@ -25,6 +25,15 @@ pub(super) fn other_compute(plan: &MemoryPlan, device: &str) -> Option<String> {
     })
 }
 
+/// What is to be said where a plan gives experts bits and an engine cannot be told.
+pub(super) fn own_bits(plan: &MemoryPlan) -> Option<String> {
+    (!plan.bits.is_empty()).then(|| {
+        "the engine takes the bits of the checkpoint that it loads: the plan's are not exported, \
+         the csv exporter writes them as a table"
+            .to_owned()
+    })
+}
+
 /// `[M]` bytes of all experts of a layer.
 pub(super) fn layer_bytes(plan: &MemoryPlan) -> Vec<u64> {
     let of = |layer| {

@@ -118,6 +118,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
         ));
     }
     remarks.extend(rounding::other_compute(plan, "gpu"));
+    remarks.extend(rounding::own_bits(plan));
     if let Offload::Prefetch { step, .. } = offload {
         remarks.push(format!(
             "buffers of {step} layers on the GPU hold what is copied ahead, all experts of a layer \

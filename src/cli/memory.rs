@@ -24,7 +24,7 @@ pub(crate) struct Bits {
     #[arg(long)]
     pub(crate) trace: PathBuf,
     /// Mean bits of an expert's weight, such as 2.5.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) budget: f64,
     /// How experts share these bits; `moecast list precision-policies` names the policies.
     #[arg(long, default_value = "pmq")]
@@ -33,10 +33,10 @@ pub(crate) struct Bits {
     #[arg(long)]
     pub(crate) errors: Option<PathBuf>,
     /// Exponent of the share of picks and of the error.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) alpha: f64,
     /// Exponent of the share of gate weights.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.5, allow_negative_numbers = true)]
     pub(crate) beta: f64,
     /// Who solves PMQ's integer program.
     #[arg(long, value_enum, default_value_t = SolverArgument::Dynamic)]
@@ -77,10 +77,11 @@ pub(crate) struct Export {
     /// plan [default: the number of experts that the plan keeps].
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
-    /// Memory of the GPU, such as 24GiB, for engines that are told a share of it.
+    /// Memory of the GPU, such as 24GiB, for moe-infinity, which is told a share of it.
     #[arg(long)]
     pub(crate) gpu_memory: Option<Bytes>,
-    /// Bytes of it that are no experts: other weights, keys and values.
+    /// Bytes of it for weights beside experts, as `moecast memory plan` prints them; for
+    /// moe-infinity.
     #[arg(long, default_value = "0B")]
     pub(crate) other_memory: Bytes,
     /// Architecture in llama.cpp, such as qwen3moe [default: that of the plan's model].

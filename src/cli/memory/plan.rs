@@ -31,7 +31,7 @@ const MACHINE: [&str; 17] = [
 #[derive(Args)]
 pub(crate) struct Plan {
     /// A file as `moecast offload` reads it, whose machine is planned for; or --model and --gpu.
-    #[arg(required_unless_present = "model", conflicts_with_all = MACHINE)]
+    #[arg(conflicts_with_all = MACHINE)]
     pub(crate) file: Option<PathBuf>,
     /// A variant of the file [default: the first].
     #[arg(long, requires = "file")]
@@ -56,10 +56,15 @@ pub(crate) struct Plan {
     pub(crate) split: SplitArgument,
     /// Ask what so much memory of each GPU gives, such as 24GiB; several, comma separated [default:
     /// all that the GPU has].
-    #[arg(long, value_delimiter = ',', conflicts_with = "tokens_per_second")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        allow_hyphen_values = true,
+        conflicts_with = "tokens_per_second"
+    )]
     pub(crate) memory: Vec<Bytes>,
     /// Ask how much memory each GPU needs for so many generated tokens a second.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) tokens_per_second: Option<f64>,
     /// A recording of expert routing [default: synthetic, like the model's preset].
     #[arg(long)]
@@ -74,7 +79,7 @@ pub(crate) struct Plan {
     #[arg(long, default_value_t = 64)]
     pub(crate) generated: u32,
     /// Share of the requests that the search does not see and is judged on.
-    #[arg(long, default_value_t = 0.5)]
+    #[arg(long, default_value_t = 0.5, allow_negative_numbers = true)]
     pub(crate) heldout: f64,
     /// Bandwidth of copies from host memory to one GPU, such as 25GB/s [default: 80% of its link].
     #[arg(long)]
@@ -96,7 +101,7 @@ pub(crate) struct Plan {
     #[arg(long, default_value = "20us")]
     pub(crate) synchronisation: Nanos,
     /// Requests served at once: one pass generates a token of each.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) batch: u16,
     /// Tokens of each request that room for keys and values is kept for.
     #[arg(long, default_value_t = 4096)]
@@ -109,7 +114,7 @@ pub(crate) struct Plan {
     pub(crate) assume_predictor: bool,
     /// Mean bits of an expert's weight, at most those that it is stored in: its copies and its place
     /// in memory shrink as much [default: experts stay as stored].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) bits: Option<f64>,
     /// How experts share these bits; `moecast list precision-policies` names the rules.
     #[arg(long, requires = "bits", default_value = "budget")]

@@ -15,6 +15,7 @@ use moecast_traces::split::split;
 use moecast_traces::{Phase, RoutingTrace};
 use serde_json::Value;
 
+use super::answer::gib;
 use super::curves::Curves;
 use super::widths::{Narrowing, Widths};
 use crate::cli::memory::plan::Plan;
@@ -183,16 +184,17 @@ impl Base {
         let all = memory.saturating_mul(self.gpus());
         let fixed = self.fixed();
         if all < fixed {
+            // Rounded up: what is advised must suffice.
+            let least = fixed.div_ceil(self.gpus()).next_multiple_of((1 << 30) / 100 + 1);
             bail!(
-                "memory: {} on {} GPU(s); expected {} or more: {} of weights beside experts, {} of \
-                 keys and values, {} kept free on each; {} are missing",
-                Bytes(memory),
+                "--memory: {} on each of {} GPU(s); expected {} or more: {} of weights beside \
+                 experts, {} of keys and values, {} kept free on each",
+                gib(memory),
                 self.gpus(),
-                Bytes(fixed.div_ceil(self.gpus())),
-                Bytes(self.dense),
-                Bytes(self.kv),
-                Bytes(self.reserve),
-                Bytes(fixed - all),
+                gib(least),
+                gib(self.dense),
+                gib(self.kv),
+                gib(self.reserve),
             );
         }
         Ok((all - fixed).min(self.experts))
@@ -257,7 +259,10 @@ fn open() -> CacheFile {
 }
 
 fn of_options(arguments: &Plan, remarks: &mut Vec<String>) -> Result<OffloadFile> {
-    let name = arguments.model.as_deref().context("--model: missing; expected one, or a file")?;
+    let name = arguments
+        .model
+        .as_deref()
+        .context("--model: missing; expected --model and --gpu, or a file")?;
     let gpu = arguments.gpu.as_deref().context("--gpu: missing; expected a kind of GPU")?;
     let device = builtin::device(gpu)?;
     let bandwidth = arguments.host_bandwidth.unwrap_or_else(|| {

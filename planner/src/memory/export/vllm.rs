@@ -110,10 +110,12 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     let kept = offload.kept(&context);
     if kept != wanted {
         let of = |kept: &[bool]| kept.iter().filter(|kept| **kept).count();
+        let both: Vec<bool> = kept.iter().zip(&wanted).map(|(one, other)| *one && *other).collect();
         remarks.push(format!(
-            "vLLM chooses layers by their order alone: it keeps {} of the {} layers that the plan \
-             keeps whole, and others in place of the rest",
+            "vLLM chooses layers by their order alone: it keeps {} layers, {} of them among the {} \
+             that the plan's memory is best spent on",
             of(&kept),
+            of(&both),
             of(&wanted)
         ));
     }

@@ -192,8 +192,8 @@ impl MemoryPlan {
         write::plan(self)
     }
 
-    /// Bytes of `expert` of the MoE layer `layer` (an ordinal) in the bits that it is given; 0 for a
-    /// layer out of range.
+    /// Bytes of `expert` of the MoE layer `layer` (an ordinal) in the bits that it is given; 0 for
+    /// a layer out of range.
     #[must_use]
     pub fn expert_size(&self, layer: usize, expert: ExpertId) -> u64 {
         let Some(&stored) = self.expert_bytes.get(layer) else { return 0 };

@@ -112,8 +112,8 @@ pub(crate) struct Plan {
     /// Prefetchers that need a trained predictor, or the next layers' gates, may be chosen too.
     #[arg(long)]
     pub(crate) assume_predictor: bool,
-    /// Mean bits of an expert's weight, at most those that it is stored in: its copies and its place
-    /// in memory shrink as much [default: experts stay as stored].
+    /// Mean bits of an expert's weight, at most those that it is stored in: its copies and its
+    /// place in memory shrink as much [default: experts stay as stored].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) bits: Option<f64>,
     /// How experts share these bits; `moecast list precision-policies` names the rules.

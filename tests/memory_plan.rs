@@ -7,6 +7,10 @@ use crate::support::Scratch;
 const SMALL: &str =
     "memory plan --model olmoe-1b-7b --gpu rtx-4090 --requests 8 --generated 16 --simulations 24";
 
+/// The same with a shorter search.
+const SHORT: &str =
+    "memory plan --model olmoe-1b-7b --gpu rtx-4090 --requests 8 --generated 16 --simulations 8";
+
 const FILE: &str = r#"
 name = "box"
 about = "one card"
@@ -50,6 +54,57 @@ fn what_a_memory_gives_and_its_plan_for_engines() {
     assert!(plans[0]["expert_bytes_max"].as_u64() <= plans[0]["capacity_bytes"].as_u64());
     let exported = "memory export plan/memory.json --engine csv,llama.cpp,ktransformers --out out";
     scratch.ok(exported);
+    assert!(!scratch.path("out/bits.csv").exists(), "experts stay as stored");
+    let figure = String::from_utf8(scratch.read("plan/memory.svg")).unwrap();
+    assert!(figure.contains("8.00 GiB") && figure.contains("whole layers"), "{figure}");
+    assert!(scratch.read("plan/memory.png").len() > 1000);
+}
+
+/// Fewer bits are copied faster and more of them fit: no fewer tokens a second for a memory, and no
+/// more memory for a speed.
+#[test]
+fn fewer_bits_are_no_slower_and_need_no_more_memory() {
+    let scratch = Scratch::new();
+    let line = format!("{SHORT} --top 1");
+    let with = |bits: &str| if bits.is_empty() { String::new() } else { format!("--bits {bits}") };
+    let mut before = (0.0, u64::MAX);
+    for bits in ["", "8", "4", "2"].map(with) {
+        let found = scratch.json(&format!("{line} --memory 5GiB {bits}"));
+        let now = rate(&found["plans"][0]);
+        let found = scratch.json(&format!("{line} --tokens-per-second 60 {bits}"));
+        let needed = found["answer"]["memory_bytes"].as_u64().unwrap();
+        assert!(now >= 0.97 * before.0, "{bits}: {now} after {}", before.0);
+        assert!(needed as f64 <= 1.03 * before.1 as f64, "{bits}: {needed} after {}", before.1);
+        before = (now, needed);
+    }
+}
+
+#[test]
+fn a_plan_carries_its_bits_to_quantisers() {
+    let scratch = Scratch::new();
+    let line = format!("{SHORT} --top 1 --memory 4GiB --out plan");
+    let stored = scratch.json(&line)["all_expert_bytes"].as_u64().unwrap();
+    for (rule, bits) in [("budget", 3), ("edgemoe", 4), ("pmq", 2), ("uniform", 4)] {
+        let found = scratch.json(&format!("{line} --bits {bits} --bits-rule {rule}"));
+        let precision = &found["precision"];
+        let mean = precision["mean_bits"].as_f64().unwrap();
+        assert!(mean <= f64::from(bits) && mean > f64::from(bits) - 0.5, "{precision}");
+        let best = &found["plans"][0];
+        assert!(best["expert_bytes_max"].as_u64() <= best["capacity_bytes"].as_u64(), "{best}");
+        let whole = found["all_expert_bytes"].as_u64().unwrap() as f64;
+        // Both parts of the recording, each with bits of its own, fit what is said.
+        assert!((whole / (stored as f64 * mean / 16.0) - 1.0).abs() < 0.01, "{whole}");
+        let plan: Value = serde_json::from_slice(&scratch.read("plan/memory.json")).unwrap();
+        assert_eq!((&plan["bits"], &plan["stored_bits"]), (&precision["bits"], &16.into()));
+        assert!(plan["provenance"]["precision"].as_str().unwrap().starts_with(rule), "{plan}");
+        let found = scratch.json("memory export plan/memory.json --engine csv,llama.cpp --out out");
+        let remarks = found["remarks"]["llama.cpp"].to_string();
+        assert!(remarks.contains("bits of the checkpoint"), "{remarks}");
+        let table = String::from_utf8(scratch.read("out/bits.csv")).unwrap();
+        assert_eq!(table.lines().count(), 1 + 16 * 64);
+        let first = format!("layer,expert,bits\n0,0,{}\n", precision["bits"][0][0]);
+        assert!(table.starts_with(&first), "{table}");
+    }
 }
 
 #[test]
@@ -90,20 +145,33 @@ fn a_file_is_planned_for_and_what_is_wrong_is_named() {
     let small = "--requests 4 --prompt 4 --generated 4";
     let model = format!("memory plan --model olmoe-1b-7b --gpu rtx-4090 {small}");
     for (line, expected) in [
-        ("memory plan".to_owned(), "required arguments"),
+        ("memory plan".to_owned(), "expected --model and --gpu, or a file"),
         ("memory plan --model olmoe-1b-7b".to_owned(), "--gpu"),
         ("memory plan box.toml --model olmoe-1b-7b".to_owned(), "cannot be used with"),
         ("memory plan --model olmoe --gpu rtx-4090".to_owned(), "olmoe-1b-7b"),
         ("memory plan --model olmoe-1b-7b --gpu rtx4090".to_owned(), "did you mean `rtx-4090`?"),
-        (format!("{model} --memory 1GiB"), "are missing"),
+        (
+            format!("{model} --memory 1GiB"),
+            "--memory: 1.00 GiB on each of 1 GPU(s); expected 2.39 GiB",
+        ),
+        (format!("{model} --memory -1GiB"), "'-1GiB'"),
+        (format!("{model} --batch 0"), "--batch"),
         (format!("{model} --memory 24"), "--memory"),
         (format!("{model} --memory 4GiB,8GiB --out x"), "--out: 2 sizes"),
         (format!("{model} --tokens-per-second 0"), "expected more than 0"),
+        (format!("{model} --tokens-per-second -5"), "--tokens-per-second: -5"),
         (format!("{model} --heldout 1"), "--heldout: 1"),
         (format!("{model} --expert-type int5"), "int4"),
         (format!("{model} --engine llama.cpp"), "--cpu-bandwidth"),
         (format!("{model} --simulations 3"), "--simulations"),
         (format!("{model} --trace none.safetensors"), "none.safetensors"),
+        (format!("{model} --bits 0"), "--bits: 0; expected above 0, at most 16"),
+        (format!("{model} --bits -4"), "--bits: -4"),
+        (format!("{model} --expert-type int4 --bits 5"), "at most 4, which experts are stored in"),
+        (format!("{model} --bits 4 --bits-rule pmk"), "did you mean `pmq`?"),
+        (format!("{model} --bits 1 --bits-rule pmq"), "at least 67 bits"),
+        (format!("{model} --bits 2 --errors none.csv"), "none.csv"),
+        (format!("{model} --bits-rule uniform"), "--bits"),
     ] {
         let answer = scratch.run(&line);
         assert_eq!(answer.code, 1, "{line}: {}", answer.stdout);

@@ -30,6 +30,17 @@ pub const BITS_MAX: u8 = 16;
 /// Most experts of all layers together: far above any model, far below what fills a memory.
 pub const CELLS_MAX: usize = 1 << 22;
 
+/// Bytes in `width` bits a weight of what takes `stored` bytes in `of` bits, rounded up; scales are
+/// thought to shrink with the weights. Of 0 bits it stays what it is.
+#[must_use]
+pub fn scaled_bytes(stored: u64, width: u8, of: u8) -> u64 {
+    if of == 0 {
+        return stored;
+    }
+    let scaled = (u128::from(stored) * u128::from(width)).div_ceil(u128::from(of));
+    u64::try_from(scaled).unwrap_or(u64::MAX)
+}
+
 /// Cache slots beside the pinned experts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -181,18 +192,14 @@ impl MemoryPlan {
         write::plan(self)
     }
 
-    /// Bytes of `expert` of the MoE layer `layer` (an ordinal) in the bits that it is given.
-    ///
-    /// Scales are thought to shrink with the weights; 0 for a layer or expert out of range.
+    /// Bytes of `expert` of the MoE layer `layer` (an ordinal) in the bits that it is given; 0 for
+    /// a layer out of range.
     #[must_use]
     pub fn expert_size(&self, layer: usize, expert: ExpertId) -> u64 {
         let Some(&stored) = self.expert_bytes.get(layer) else { return 0 };
         let width = self.bits.get(layer).and_then(|row| row.get(expert.index()));
         match (width, self.stored_bits) {
-            (Some(&width), Some(of)) if of > 0 => {
-                let scaled = (u128::from(stored) * u128::from(width)).div_ceil(u128::from(of));
-                u64::try_from(scaled).unwrap_or(u64::MAX)
-            }
+            (Some(&width), Some(of)) => scaled_bytes(stored, width, of),
             _ => stored,
         }
     }

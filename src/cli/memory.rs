@@ -10,11 +10,11 @@ use moecast_profiles::units::Bytes;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Choose the bits that each expert is stored in.
+    /// Choose how many bits each expert is stored in, by how much it matters.
     Bits(Bits),
     /// Write the files that engines load for a memory plan.
     Export(Export),
-    /// Search for what a memory gives, or for the memory that a speed needs.
+    /// Find what a GPU memory gives in tokens a second, or the memory that a speed needs.
     Plan(Box<plan::Plan>),
 }
 
@@ -23,22 +23,22 @@ pub(crate) struct Bits {
     /// The routing trace that says how much each expert matters.
     #[arg(long)]
     pub(crate) trace: PathBuf,
-    /// Mean bits of a weight.
-    #[arg(long)]
+    /// Mean bits of an expert's weight, such as 2.5.
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) budget: f64,
-    /// Precision policy; `moecast list precision-policies` names them.
+    /// How experts share these bits; `moecast list precision-policies` names the policies.
     #[arg(long, default_value = "pmq")]
     pub(crate) policy: String,
     /// Measured quantisation errors, a CSV `layer,expert,bits,error` [default: 4^-bits, assumed].
     #[arg(long)]
     pub(crate) errors: Option<PathBuf>,
     /// Exponent of the share of picks and of the error.
-    #[arg(long, default_value_t = 1.0)]
+    #[arg(long, default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) alpha: f64,
     /// Exponent of the share of gate weights.
-    #[arg(long, default_value_t = 1.5)]
+    #[arg(long, default_value_t = 1.5, allow_negative_numbers = true)]
     pub(crate) beta: f64,
-    /// Who solves integer programs.
+    /// Who solves PMQ's integer program.
     #[arg(long, value_enum, default_value_t = SolverArgument::Dynamic)]
     pub(crate) solver: SolverArgument,
     /// Write the bits as a CSV `layer,expert,bits`.
@@ -65,7 +65,7 @@ impl From<SolverArgument> for Solver {
 
 #[derive(Args)]
 pub(crate) struct Export {
-    /// A memory.json.
+    /// The plan: a memory.json, as `moecast memory plan --out` writes it.
     pub(crate) plan: PathBuf,
     /// Engines to write files for, comma separated; `moecast list memory-exporters` names them.
     #[arg(long, value_delimiter = ',', required = true)]
@@ -77,10 +77,11 @@ pub(crate) struct Export {
     /// plan [default: the number of experts that the plan keeps].
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
-    /// Memory of the GPU, such as 24GiB, for engines that are told a share of it.
+    /// Memory of the GPU, such as 24GiB, for moe-infinity, which is told a share of it.
     #[arg(long)]
     pub(crate) gpu_memory: Option<Bytes>,
-    /// Bytes of it that are no experts: other weights, keys and values.
+    /// Bytes of it for weights beside experts, as `moecast memory plan` prints them; for
+    /// moe-infinity.
     #[arg(long, default_value = "0B")]
     pub(crate) other_memory: Bytes,
     /// Architecture in llama.cpp, such as qwen3moe [default: that of the plan's model].

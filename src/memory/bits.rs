@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 use anyhow::Result;
 use moecast_planner::memory::bits::{self, Assigned, Errors, Task};
+use moecast_traces::Header;
 use serde_json::json;
 
 use crate::cli::memory::Bits;
@@ -19,13 +21,7 @@ pub(super) fn run(arguments: &Bits, output: &Output) -> Result<()> {
     let policy = bits::find(&arguments.policy)?;
     let source = facts::trace(&arguments.trace)?;
     let header = source.trace.header();
-    let errors = match &arguments.errors {
-        None => Errors::assumed(header.layers.len(), header.experts.into()),
-        Some(path) => {
-            let text = files::read_small(path, ERRORS_BYTES_MAX)?;
-            Errors::read(&text, &path.display().to_string(), &header.layers, header.experts)?
-        }
-    };
+    let errors = errors(arguments.errors.as_deref(), header)?;
     let importance = bits::importance(&source.trace);
     let mut task = Task::new(&importance, &errors, arguments.budget);
     (task.alpha, task.beta) = (arguments.alpha, arguments.beta);
@@ -65,6 +61,15 @@ pub(super) fn run(arguments: &Bits, output: &Output) -> Result<()> {
     output.note(&format!("cost {:.6}, least possible {bound}\n", assigned.cost))?;
     output.table(&by_layer(&header.layers, &assigned))?;
     output.remarks(&remarks)
+}
+
+/// The table at `path`, or what is assumed where there is none.
+pub(in crate::memory) fn errors(path: Option<&Path>, header: &Header) -> Result<Errors> {
+    let Some(path) = path else {
+        return Ok(Errors::assumed(header.layers.len(), header.experts.into()));
+    };
+    let text = files::read_small(path, ERRORS_BYTES_MAX)?;
+    Ok(Errors::read(&text, &path.display().to_string(), &header.layers, header.experts)?)
 }
 
 /// `layer,expert,bits` with absolute layer numbers.

@@ -4,8 +4,12 @@ mod answer;
 mod base;
 mod candidate;
 mod curves;
+mod figure;
 mod search;
+mod widths;
 mod write;
+
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use moecast_profiles::seed::Seed;
@@ -28,13 +32,10 @@ pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<
     let spinner = output.spinner("memory plan");
     let answer = answer(&base, arguments)?;
     spinner.finish_and_clear();
-    let mut written = None;
-    if let (Some(out), Some(best)) = (&arguments.out, answer.plans.first()) {
-        let path = out.join("memory.json");
-        files::apart(&path, arguments.file.iter().chain(&arguments.trace))?;
-        files::write_bytes(&path, write::plan(&base, &answer, best)?.to_json().as_bytes())?;
-        written = Some(path.display().to_string());
-    }
+    let written = match &arguments.out {
+        Some(out) => write_all(arguments, &base, &answer, out)?,
+        None => None,
+    };
     let object = json!({
         "model": base.model.name,
         "gpus": base.gpus(),
@@ -42,6 +43,7 @@ pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<
         "kv_bytes": base.kv,
         "reserve_bytes": base.reserve,
         "all_expert_bytes": base.experts,
+        "precision": base.precision(),
         "plans": answer.plans.iter().map(row_json).collect::<Vec<_>>(),
         "baselines": answer.baselines.iter().map(row_json).collect::<Vec<_>>(),
         "curve": answer.curve.iter().map(row_json).collect::<Vec<_>>(),
@@ -57,10 +59,23 @@ pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<
     print(arguments, &base, &answer, output)?;
     if let Some(path) = written {
         output.note(&format!(
-            "\n{path}: the best plan; `moecast memory export` writes engine files"
+            "\n{path}: the best plan, and its figure beside it; `moecast memory export` writes \
+             engine files"
         ))?;
     }
     Ok(())
+}
+
+/// The best plan, where there is one, and the figure; the path of the plan.
+fn write_all(arguments: &Plan, base: &Base, answer: &Answer, out: &Path) -> Result<Option<String>> {
+    let figure = figure::figure(arguments, base, answer);
+    files::write_bytes(&out.join("memory.svg"), figure.svg()?.as_bytes())?;
+    files::write_bytes(&out.join("memory.png"), &figure.png()?)?;
+    let Some(best) = answer.plans.first() else { return Ok(None) };
+    let path = out.join("memory.json");
+    files::apart(&path, arguments.file.iter().chain(&arguments.trace).chain(&arguments.errors))?;
+    files::write_bytes(&path, write::plan(base, answer, best)?.to_json().as_bytes())?;
+    Ok(Some(path.display().to_string()))
 }
 
 fn answer_json(arguments: &Plan, answer: &Answer) -> Value {
@@ -104,6 +119,9 @@ fn print(arguments: &Plan, base: &Base, answer: &Answer, output: &Output) -> Res
         gib(base.kv),
         gib(base.reserve)
     ))?;
+    if let (Some(narrowing), Some(widths)) = (&base.narrowing, &base.judge.widths) {
+        output.note(&format!("bits by {}\n", narrowing.say(widths)))?;
+    }
     say(arguments, base, answer, output)?;
     if !answer.plans.is_empty() {
         output.table(&plans(answer))?;

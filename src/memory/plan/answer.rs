@@ -109,7 +109,7 @@ impl Asked<'_> {
         let mut plans = Vec::new();
         let mut baselines = Vec::new();
         for (&memory, &capacity) in sizes.iter().zip(&capacities) {
-            let budget = self.budget * 3 / 5 / sizes.len();
+            let budget = self.budget / sizes.len();
             let found = search(&mut self.judge, &self.axes, capacity, budget)?;
             self.stops.push(found.stop);
             self.keep(&found.ranked, KEPT.div_ceil(sizes.len()));
@@ -133,8 +133,7 @@ impl Asked<'_> {
         let ceiling = self.ceiling()?;
         for quarter in 1..4 {
             let capacity = self.base.experts / 4 * quarter;
-            let budget = self.budget * 2 / 5 / 3;
-            let found = search(&mut self.judge, &self.axes, capacity, budget)?;
+            let found = search(&mut self.judge, &self.axes, capacity, self.budget / 3)?;
             self.stops.push(found.stop);
             self.keep(&found.ranked, 1);
         }

@@ -13,8 +13,11 @@ use moecast_sim::offload::{Beside, Costs, Machine, Processor, Tier};
 use moecast_sim::serving::memory::weights_beside_experts;
 use moecast_traces::split::split;
 use moecast_traces::{Phase, RoutingTrace};
+use serde_json::Value;
 
+use super::answer::gib;
 use super::curves::Curves;
+use super::widths::{Narrowing, Widths};
 use crate::cli::memory::plan::Plan;
 use crate::offload::build;
 use crate::offload::file::{
@@ -33,6 +36,8 @@ pub(super) struct Part {
     pub(super) routing: Routing,
     pub(super) curves: Curves,
     pub(super) requests: usize,
+    /// The bits of experts by what was seen; `None` where they stay as stored.
+    pub(super) widths: Option<Widths>,
 }
 
 impl Part {
@@ -40,7 +45,7 @@ impl Part {
         let requests = served.request_count().unwrap_or(1);
         let routing = Routing::new(Arc::new(seen), Arc::new(served));
         let curves = Curves::new(&routing.seen, &routing.trained.loads);
-        Self { routing, curves, requests }
+        Self { routing, curves, requests, widths: None }
     }
 }
 
@@ -48,6 +53,9 @@ impl Part {
 pub(super) struct Base {
     pub(super) file: OffloadFile,
     pub(super) model: ModelShape,
+    /// The model as kernels see it.
+    pub(super) kernels: ModelShape,
+    pub(super) narrowing: Option<Narrowing>,
     pub(super) seed: Seed,
     /// Fitted on one half of the training part, judged on the other.
     pub(super) search: Part,
@@ -58,8 +66,10 @@ pub(super) struct Base {
     pub(super) dense: u64,
     pub(super) kv: u64,
     pub(super) reserve: u64,
-    /// Bytes of all experts.
+    /// Bytes of all experts, in the bits that they are given.
     pub(super) experts: u64,
+    /// `[M]` bytes of an expert as stored.
+    pub(super) stored: Vec<u64>,
     /// Bytes of the experts that one token needs in one layer.
     pub(super) least: u64,
     pub(super) heldout: f64,
@@ -84,8 +94,6 @@ impl Base {
         ensure!(heldout > 0.0 && heldout < 1.0, "--heldout: {heldout}; expected between 0 and 1");
         let whole = routing::whole(&file.trace, &model, folder, seed)?;
         check(&whole, &model)?;
-        let requests = whole.request_count().unwrap_or(1);
-        ensure!(requests >= 4, "trace: {requests} requests; expected 4 or more to split them");
         let (layers, top_k) = (whole.header().layers.clone(), whole.header().top_k);
         let synthetic = whole.header().synthetic;
         let trace_sha256 = match &file.trace.path {
@@ -94,24 +102,43 @@ impl Base {
         };
         let outer = split(&whole, heldout, seed, "trace")?;
         let inner = split(&outer.train, 0.5, seed, "trace: the training part")?;
-        let judge = Part::new(outer.train, outer.heldout);
-        let search = Part::new(inner.train, inner.heldout);
+        let mut judge = Part::new(outer.train, outer.heldout);
+        let mut search = Part::new(inner.train, inner.heldout);
         if synthetic {
             remarks.push("the routing is synthetic: generated, not recorded".to_owned());
         }
         let gpu = file.gpu.as_deref().map(builtin::device).transpose()?;
         let built = build::build_from(&file, model.clone(), &judge.routing, seed)?;
-        let least = built.setup.shape.bytes.first().copied().unwrap_or(0) * u64::from(top_k);
+        let shape = &built.setup.shape;
+        let stored: Vec<u64> = shape.bytes.chunks(shape.experts.max(1)).map(|row| row[0]).collect();
+        let narrowing = Narrowing::new(arguments, whole.header(), &model, &stored)?;
+        let mut kernels = model.clone();
+        if let Some(narrowing) = &narrowing {
+            search.widths = Some(narrowing.widths(&search.routing.seen, &stored)?);
+            let widths = narrowing.widths(&judge.routing.seen, &stored)?;
+            // A profile has kernels of the types that were measured, and of no others.
+            if file.cost.as_deref().is_none_or(|cost| cost == "roofline") {
+                kernels = narrowing.kernels(&model, &widths);
+            }
+            remarks.extend(narrowing.remarks(&widths, &kernels));
+            judge.widths = Some(widths);
+        }
+        let parts = [&judge, &search].map(|part| part.widths.as_ref());
+        let total = |own: Option<&Widths>| own.map_or(built.expert_bytes, Widths::total);
+        let widest = |own: Option<&Widths>| own.map_or(stored[0], |own| own.widest(0));
         let kv = model.kv_bytes_per_token().0 * u64::from(model.hidden_layers);
         Ok(Self {
             device_memory: gpu.map(|gpu| gpu.memory.value.0),
             dense: weights_beside_experts(&model)?.0,
             kv: kv * u64::from(arguments.context) * file.load.batch as u64,
             reserve: arguments.reserve.0,
-            experts: built.expert_bytes,
-            least,
+            experts: parts.into_iter().map(total).fold(0, u64::max),
+            least: parts.into_iter().map(widest).fold(0, u64::max) * u64::from(top_k),
+            stored,
             file,
             model,
+            kernels,
+            narrowing,
             seed,
             search,
             judge,
@@ -122,6 +149,25 @@ impl Base {
             synthetic,
             remarks,
         })
+    }
+
+    /// The bits of every expert, and by what rule; null where they stay as stored.
+    pub(super) fn precision(&self) -> Value {
+        match (&self.narrowing, &self.judge.widths) {
+            (Some(narrowing), Some(widths)) => narrowing.json(widths, &self.layers),
+            _ => Value::Null,
+        }
+    }
+
+    /// Bytes of all experts of `layer`.
+    pub(super) fn layer_bytes(&self, part: &Part, layer: usize) -> u64 {
+        let stored = || self.stored[layer] * u64::from(self.model.experts);
+        part.widths.as_ref().map_or_else(stored, |widths| widths.layer(layer).iter().sum())
+    }
+
+    /// Bytes of the first expert of `layer`.
+    pub(super) fn first_bytes(&self, part: &Part, layer: usize) -> u64 {
+        part.widths.as_ref().map_or(self.stored[layer], |widths| widths.layer(layer)[0])
     }
 
     pub(super) fn gpus(&self) -> u64 {
@@ -138,16 +184,17 @@ impl Base {
         let all = memory.saturating_mul(self.gpus());
         let fixed = self.fixed();
         if all < fixed {
+            // Rounded up: what is advised must suffice.
+            let least = fixed.div_ceil(self.gpus()).next_multiple_of((1 << 30) / 100 + 1);
             bail!(
-                "memory: {} on {} GPU(s); expected {} or more: {} of weights beside experts, {} of \
-                 keys and values, {} kept free on each; {} are missing",
-                Bytes(memory),
+                "--memory: {} on each of {} GPU(s); expected {} or more: {} of weights beside \
+                 experts, {} of keys and values, {} kept free on each",
+                gib(memory),
                 self.gpus(),
-                Bytes(fixed.div_ceil(self.gpus())),
-                Bytes(self.dense),
-                Bytes(self.kv),
-                Bytes(self.reserve),
-                Bytes(fixed - all),
+                gib(least),
+                gib(self.dense),
+                gib(self.kv),
+                gib(self.reserve),
             );
         }
         Ok((all - fixed).min(self.experts))
@@ -173,6 +220,8 @@ fn check(trace: &RoutingTrace, model: &ModelShape) -> Result<()> {
         expected.1,
         model.name
     );
+    let requests = trace.request_count().unwrap_or(1);
+    ensure!(requests >= 4, "trace: {requests} requests; expected 4 or more to split them");
     let columns =
         trace.tokens().context("trace: a recording that only counted; expected tokens")?;
     let generates = |code: &u8| Phase::from_code(*code) == Some(Phase::Decode);
@@ -210,7 +259,10 @@ fn open() -> CacheFile {
 }
 
 fn of_options(arguments: &Plan, remarks: &mut Vec<String>) -> Result<OffloadFile> {
-    let name = arguments.model.as_deref().context("--model: missing; expected one, or a file")?;
+    let name = arguments
+        .model
+        .as_deref()
+        .context("--model: missing; expected --model and --gpu, or a file")?;
     let gpu = arguments.gpu.as_deref().context("--gpu: missing; expected a kind of GPU")?;
     let device = builtin::device(gpu)?;
     let bandwidth = arguments.host_bandwidth.unwrap_or_else(|| {

@@ -126,23 +126,66 @@ impl Candidate {
                 file.cache.slots = self.slots(base, part, capacity);
             }
         }
-        build::build_from(&file, base.model.clone(), &part.routing, base.seed)
+        let mut built = build::build_from(&file, base.kernels.clone(), &part.routing, base.seed)?;
+        if let Some(widths) = &part.widths {
+            widths.apply(&mut built, base, capacity, self.pinned);
+        }
+        Ok(built)
     }
 
-    /// Slots of each layer.
+    /// Slots of each layer, of the size of its first expert, which is how a machine takes them.
     fn slots(&self, base: &Base, part: &Part, capacity: u64) -> Vec<u32> {
-        let layers = base.layers.len();
-        let experts = u32::from(base.model.experts);
-        let size = (base.experts / (layers as u64 * u64::from(experts)).max(1)).max(1);
-        let slots = usize::try_from(capacity / size).unwrap_or(usize::MAX);
-        if self.pool == Pool::WholeLayers {
-            let whole = slots / experts.max(1) as usize;
-            return (0..layers).map(|l| if l + whole >= layers { experts } else { 0 }).collect();
-        }
-        let machine = &base.file.machine;
-        let miss = machine.tiers[0].time(size, machine.lanes());
-        part.curves.divide(slots, &vec![miss.0 as f64 * 1e-9; layers])
+        let totals: Vec<u64> = (0..base.layers.len()).map(|l| base.layer_bytes(part, l)).collect();
+        let given = match self.pool {
+            Pool::WholeLayers => last_layers(&totals, capacity),
+            _ => {
+                let machine = &base.file.machine;
+                let experts = u64::from(base.model.experts).max(1);
+                let miss = |total: &u64| machine.tiers[0].time(total / experts, machine.lanes());
+                let seconds: Vec<f64> =
+                    totals.iter().map(|total| miss(total).0 as f64 * 1e-9).collect();
+                part.curves.divide(capacity, &totals, &seconds)
+            }
+        };
+        let first: Vec<u64> = (0..totals.len()).map(|l| base.first_bytes(part, l)).collect();
+        in_slots(&given, &first, &totals, capacity)
     }
+}
+
+/// The last layers that fit `capacity` whole, and nothing of the others.
+fn last_layers(totals: &[u64], capacity: u64) -> Vec<u64> {
+    let mut left = capacity;
+    let mut given = vec![0; totals.len()];
+    for (given, &total) in given.iter_mut().zip(totals).rev() {
+        let Some(rest) = left.checked_sub(total) else { break };
+        (*given, left) = (total, rest);
+    }
+    given
+}
+
+/// Bytes `given` to each layer as slots of the size of its `first` expert; what rounding leaves of
+/// `capacity` goes to those that lost most by it.
+fn in_slots(given: &[u64], first: &[u64], totals: &[u64], capacity: u64) -> Vec<u32> {
+    let mut slots: Vec<u64> = Vec::with_capacity(given.len());
+    let mut left = capacity;
+    let mut short: Vec<(u64, usize)> = Vec::new();
+    for (layer, ((&bytes, &total), first)) in given.iter().zip(totals).zip(first).enumerate() {
+        let first = (*first).max(1);
+        let whole = bytes >= total;
+        slots.push(if whole { total.div_ceil(first) } else { bytes / first });
+        left = left.saturating_sub(if whole { total } else { bytes / first * first });
+        if !whole && bytes % first > 0 {
+            short.push((bytes % first, layer));
+        }
+    }
+    short.sort_by_key(|&(lost, layer)| (u64::MAX - lost, layer));
+    for (_, layer) in short {
+        if let Some(rest) = left.checked_sub(first[layer].max(1)) {
+            left = rest;
+            slots[layer] += 1;
+        }
+    }
+    slots.into_iter().map(|count| u32::try_from(count).unwrap_or(u32::MAX)).collect()
 }
 
 /// What may be chosen, axis by axis.

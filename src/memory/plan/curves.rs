@@ -43,26 +43,41 @@ impl Curves {
         Self((0_u16..).zip(loads).map(curve).collect())
     }
 
-    /// Slots of each layer, `slots` in all, where a miss in a layer costs `seconds[layer]`.
-    pub(super) fn divide(&self, slots: usize, seconds: &[f64]) -> Vec<u32> {
+    /// Bytes of each layer, `capacity` in all, where a miss in a layer costs `seconds[layer]` and
+    /// all its experts take `totals[layer]` bytes.
+    pub(super) fn divide(&self, capacity: u64, totals: &[u64], seconds: &[f64]) -> Vec<u64> {
+        let experts: u64 = self.0.iter().map(|found| found.len() as u64 - 1).sum();
+        // What is dealt: the bytes of a mean expert of all layers.
+        let unit = (totals.iter().sum::<u64>() / experts.max(1)).max(1);
         let gains: Vec<Vec<f64>> = self
             .0
             .iter()
+            .zip(totals)
             .zip(seconds)
-            .map(|(found, seconds)| found.iter().map(|&hits| hits as f64 * seconds).collect())
+            .map(|((found, &total), seconds)| {
+                let most = found.len() - 1;
+                let held = |units: u64| {
+                    let bytes = u128::from(units * unit) * most as u128;
+                    usize::try_from(bytes / u128::from(total.max(1))).unwrap_or(most).min(most)
+                };
+                let units = 0..=total.div_ceil(unit);
+                units.map(|units| found[held(units)] as f64 * seconds).collect()
+            })
             .collect();
-        let mut given = allocate(&gains, slots);
+        let budget = usize::try_from(capacity / unit).unwrap_or(usize::MAX);
+        let mut given = allocate(&gains, budget);
         // What saves nothing on this recording is dealt out evenly: another may need it.
-        let mut left = slots.saturating_sub(given.iter().map(|&slots| slots as usize).sum());
+        let mut left = budget.saturating_sub(given.iter().map(|&units| units as usize).sum());
         while left > 0 {
-            let most = self.0.iter().map(|found| found.len() - 1);
+            let most = gains.iter().map(|row| row.len() - 1);
             let room =
-                given.iter_mut().zip(most).filter(|(slots, most)| (**slots as usize) < *most);
-            let Some((slots, _)) = room.min_by_key(|(slots, _)| **slots) else { break };
-            *slots += 1;
+                given.iter_mut().zip(most).filter(|(units, most)| (**units as usize) < *most);
+            let Some((units, _)) = room.min_by_key(|(units, _)| **units) else { break };
+            *units += 1;
             left -= 1;
         }
-        given
+        let bytes = |(units, total): (u32, &u64)| (u64::from(units) * unit).min(*total);
+        given.into_iter().zip(totals).map(bytes).collect()
     }
 }
 
@@ -82,11 +97,21 @@ mod tests {
     #[test]
     fn slots_go_where_they_are_asked_for() {
         let curves = Curves(vec![vec![0, 10, 10, 10], vec![0, 0, 8, 8]]);
-        assert_eq!(curves.divide(3, &[1.0, 1.0]), [1, 2]);
+        let divide = |capacity| curves.divide(capacity, &[30, 30], &[1.0, 1.0]);
+        assert_eq!(divide(30), [10, 20]);
+        assert_eq!(divide(39), [10, 20]);
         // One slot more saves nothing, and is not thrown away.
-        assert_eq!(curves.divide(4, &[1.0, 1.0]).iter().sum::<u32>(), 4);
+        assert_eq!(divide(40).iter().sum::<u64>(), 40);
         // No more than there are experts.
-        assert_eq!(curves.divide(99, &[1.0, 1.0]), [3, 3]);
+        assert_eq!(divide(990), [30, 30]);
+    }
+
+    /// A layer of experts half as large needs half the bytes for as many hits.
+    #[test]
+    fn narrow_experts_take_less() {
+        let curves = Curves(vec![vec![0, 0, 8, 8, 8], vec![0, 0, 8, 8, 8]]);
+        // Units of 15: layer 0 keeps two of its experts in two, layer 1 in two (of 20 each: three).
+        assert_eq!(curves.divide(75, &[40, 80], &[1.0, 1.0]), [30, 45]);
     }
 
     #[test]

@@ -8,55 +8,33 @@ use moecast_sim::offload::Sharing;
 
 use super::answer::{Answer, Row, gib};
 use super::base::Base;
+use crate::offload::build::Built;
 
 /// The plan of `row`.
 pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan> {
     let built = row.candidate.build(base, &base.judge, row.capacity, base.judge.requests)?;
     let (shape, cache) = (&built.setup.shape, &built.setup.cache);
-    let experts = base.model.experts;
-    let of_layer = |layer: usize| shape.bytes[layer * shape.experts];
-    let expert_bytes: Vec<u64> = (0..shape.layers).map(of_layer).collect();
     let mut pinned = vec![Vec::new(); shape.layers];
     for &(layer, expert) in &cache.pinned {
         pinned[layer].push(ExpertId(expert));
     }
     pinned.iter_mut().for_each(|row| row.sort_unstable());
-    let free = |layer: usize| usize::from(experts) - pinned[layer].len();
-    let beside = |layer: usize, bytes: u64| -> Result<u32> {
-        let whole = bytes / expert_bytes[layer].max(1);
-        let kept = whole.saturating_sub(pinned[layer].len() as u64);
-        Ok(u32::try_from(kept.min(free(layer) as u64))?)
+    let (bits, stored_bits, precision) = match (&base.narrowing, &base.judge.widths) {
+        (Some(narrowing), Some(widths)) => {
+            let about = narrowing.about(widths);
+            (widths.assigned.bits.clone(), Some(narrowing.stored), about)
+        }
+        _ => (Vec::new(), None, String::new()),
     };
-    let ranks = shape.ranks as u64;
-    let slots = match &cache.sharing {
-        Sharing::Global => {
-            let size = expert_bytes.iter().copied().max().unwrap_or(1).max(1);
-            let kept: u64 =
-                (0..shape.layers).map(|l| pinned[l].len() as u64 * expert_bytes[l]).sum();
-            let most: usize = (0..shape.layers).map(free).sum();
-            Slots::Global(u32::try_from(
-                (row.capacity.saturating_sub(kept) / size).min(most as u64),
-            )?)
-        }
-        Sharing::PerLayer => {
-            let share = row.capacity / shape.layers as u64;
-            Slots::PerLayer((0..shape.layers).map(|l| beside(l, share)).collect::<Result<_>>()?)
-        }
-        Sharing::Planned(slots) => {
-            let bytes = |l: usize| u64::from(slots[l]) * ranks * expert_bytes[l];
-            let rows = (0..shape.layers).map(|l| beside(l, bytes(l)));
-            Slots::PerLayer(rows.collect::<Result<_>>()?)
-        }
-    };
-    let plan = MemoryPlan {
+    let mut plan = MemoryPlan {
         version: VERSION,
         model: base.model.name.clone(),
         layers: base.layers.clone(),
         hidden_layers: Some(base.model.hidden_layers),
-        experts,
+        experts: base.model.experts,
         top_k: base.top_k,
         pinned,
-        slots,
+        slots: Slots::Global(0),
         policy: row.candidate.policy().to_owned(),
         prefetcher: Prefetcher {
             name: row.candidate.prefetch.to_owned(),
@@ -67,15 +45,49 @@ pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan
             accuracy: None,
         },
         compute: row.candidate.compute.to_owned(),
-        bits: Vec::new(),
-        stored_bits: None,
-        expert_bytes,
+        bits,
+        stored_bits,
+        expert_bytes: base.stored.clone(),
         budget: row.capacity,
         predicted: predicted(row),
-        provenance: provenance(base, answer, row),
+        provenance: Provenance { precision, ..provenance(base, answer, row) },
     };
+    plan.slots = slots(&plan, base, &built, row.capacity)?;
     plan.check().context("the plan that was found")?;
     Ok(plan)
+}
+
+/// Slots beside the pinned experts, each as large as the largest that it may hold.
+fn slots(plan: &MemoryPlan, base: &Base, built: &Built, capacity: u64) -> Result<Slots> {
+    let (shape, layers) = (&built.setup.shape, plan.layers.len());
+    let kept = |layer: usize| -> u64 {
+        plan.pinned[layer].iter().map(|expert| plan.expert_size(layer, *expert)).sum()
+    };
+    let free = |layer: usize| (usize::from(plan.experts) - plan.pinned[layer].len()) as u64;
+    let beside = |layer: usize, bytes: u64| -> Result<u32> {
+        let bytes = bytes.min(base.layer_bytes(&base.judge, layer)).saturating_sub(kept(layer));
+        let slots = bytes.checked_div(plan.slot_size(layer)).unwrap_or(0);
+        Ok(u32::try_from(slots.min(free(layer)))?)
+    };
+    let rows = |bytes: &dyn Fn(usize) -> u64| -> Result<Slots> {
+        let rows = (0..layers).map(|layer| beside(layer, bytes(layer)));
+        Ok(Slots::PerLayer(rows.collect::<Result<_>>()?))
+    };
+    match &built.setup.cache.sharing {
+        Sharing::Global => {
+            let size = (0..layers).map(|layer| plan.slot_size(layer)).max().unwrap_or(0);
+            let left = capacity.saturating_sub((0..layers).map(kept).sum());
+            let most: u64 = (0..layers).map(free).sum();
+            let slots = left.checked_div(size).unwrap_or(0).min(most);
+            Ok(Slots::Global(u32::try_from(slots)?))
+        }
+        Sharing::PerLayer => rows(&|_| capacity / layers as u64),
+        Sharing::Planned(slots) => {
+            let ranks = shape.ranks as u64;
+            let first = |layer: usize| shape.bytes[layer * shape.experts];
+            rows(&|layer| u64::from(slots[layer]) * ranks * first(layer))
+        }
+    }
 }
 
 fn predicted(row: &Row) -> Predicted {

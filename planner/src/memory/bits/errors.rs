@@ -90,6 +90,23 @@ impl Errors {
         Ok(Self { widths, experts: experts.into(), values, assumed: false })
     }
 
+    /// The same without widths above `bits`, which would be wider than experts are stored.
+    ///
+    /// # Errors
+    /// When no width is left.
+    pub fn at_most(self, bits: u8) -> Result<Self> {
+        let kept = self.widths.iter().filter(|width| **width <= bits).count();
+        if kept == 0 {
+            let found = format!("widths {:?}", self.widths);
+            let expected = format!("one of at most {bits} bits, as experts are stored");
+            return Err(Error::problem("errors", found, expected));
+        }
+        let rows = self.values.chunks(self.widths.len().max(1));
+        let values = rows.flat_map(|row| row[..kept].to_vec()).collect();
+        let widths = self.widths[..kept].to_vec();
+        Ok(Self { widths, values, ..self })
+    }
+
     /// The widths `[W]`, ascending.
     #[must_use]
     pub fn widths(&self) -> &[u8] {
@@ -143,6 +160,17 @@ mod tests {
         assert_eq!(errors.remarks(), [""; 0]);
         assert_eq!(Errors::assumed(1, 2).remarks().len(), 1);
         assert_eq!(Errors::assumed(3, 2).of(2, 1)[..2], [0.25, 0.0625]);
+    }
+
+    #[test]
+    fn what_is_wider_than_stored_is_left_out() {
+        let errors = Errors::read(TABLE.as_bytes(), "f", &[3], 2).unwrap();
+        let narrow = errors.clone().at_most(3).unwrap();
+        assert_eq!((narrow.widths(), narrow.shape()), (&[2][..], (1, 2)));
+        assert_eq!((narrow.of(0, 0), narrow.of(0, 1)), (&[0.5][..], &[0.25][..]));
+        assert_eq!(errors.clone().at_most(4).unwrap(), errors);
+        let error = errors.at_most(1).unwrap_err().to_string();
+        assert!(error.contains("at most 1 bits, as experts are stored"), "{error}");
     }
 
     /// What is replaced, by what, and the error.

@@ -2,7 +2,8 @@
 //!
 //! Schema: that header, then a line for every expert of every MoE layer, in any order: absolute
 //! layer number, logical expert, 1 where the expert stays in GPU memory and 0 where it does not.
-//! Tools that take the experts with the largest counts take these. Refused: another header, a field
+//! Tools that take the experts with the largest counts take these. A plan that gives experts bits
+//! writes them into a table of their own, which is not read back. Refused: another header, a field
 //! that is no plain number, an expert twice, missing or unknown, a last line without its end.
 
 use std::collections::BTreeMap;
@@ -26,6 +27,8 @@ pub(super) const ENTRY: Entry = Entry {
 
 const NAME: &str = "experts.csv";
 const HEADER: &str = "layer,expert,count";
+/// Beside it, where the plan gives experts bits.
+const BITS: &str = "bits.csv";
 
 fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     plan.check()?;
@@ -37,9 +40,23 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
             writeln!(text, "{layer},{id},{count}").expect("a string grows");
         }
     }
-    let files = vec![File { name: NAME.to_owned(), bytes: text.into_bytes() }];
+    let mut files = vec![File { name: NAME.to_owned(), bytes: text.into_bytes() }];
+    if !plan.bits.is_empty() {
+        files.push(File { name: BITS.to_owned(), bytes: bits(plan).into_bytes() });
+    }
     let residency = Residency { pinned: fixed.rows, cache_bytes: 0 };
     Ok(Written { files, residency, remarks: fixed.remarks })
+}
+
+/// `layer,expert,bits`, as a quantiser needs them; absolute layer numbers.
+fn bits(plan: &MemoryPlan) -> String {
+    let mut text = "layer,expert,bits\n".to_owned();
+    for (layer, row) in plan.layers.iter().zip(&plan.bits) {
+        for (expert, bits) in row.iter().enumerate() {
+            writeln!(text, "{layer},{expert},{bits}").expect("a string grows");
+        }
+    }
+    text
 }
 
 fn read(files: &[File], context: &Context<'_>) -> Result<Residency> {
@@ -91,9 +108,14 @@ fn cell(line: &str) -> Option<(u16, u16, u64)> {
     Some((layer.parse().ok()?, expert.parse().ok()?, count.parse().ok()?)).filter(|_| all)
 }
 
-fn launch(_: &MemoryPlan, _: &Written) -> String {
+fn launch(plan: &MemoryPlan, _: &Written) -> String {
+    let bits = if plan.bits.is_empty() {
+        String::new()
+    } else {
+        format!("{BITS} has the bits of every expert, layer,expert,bits: for quantisers.\n")
+    };
     format!(
         "{NAME} has the columns {HEADER} (absolute layer number, logical expert, 1 where it stays \
-         in\nGPU memory): for tools that keep the experts with the largest counts.\n"
+         in\nGPU memory): for tools that keep the experts with the largest counts.\n{bits}"
     )
 }

@@ -47,6 +47,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     }
     let mut fixed = rounding::without_cache(plan, setting);
     fixed.remarks.extend(rounding::other_compute(plan, "cpu"));
+    fixed.remarks.extend(rounding::own_bits(plan));
     let total = plan.layers.len() as u64 * u64::from(plan.experts);
     let kept = fixed.rows.iter().map(Vec::len).sum::<usize>() as u64;
     let ratio = ratio(kept, total);

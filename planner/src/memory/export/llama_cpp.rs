@@ -70,9 +70,7 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
                 .to_owned(),
         );
     }
-    if !plan.bits.is_empty() {
-        remarks.push("llama.cpp takes the bits of its own file: bits are not exported".to_owned());
-    }
+    remarks.extend(rounding::own_bits(plan));
     let on_host: Vec<String> = (plan.layers.iter().zip(&is_whole))
         .filter(|(_, whole)| !**whole)
         .map(|(layer, _)| layer.to_string())

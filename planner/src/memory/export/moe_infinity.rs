@@ -32,15 +32,16 @@ const KV_DEFAULT: f64 = 0.15;
 fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     plan.check()?;
     let Some(gpu) = setting.gpu_bytes.filter(|bytes| *bytes > 0) else {
-        let expected = "the memory of the GPU, of which the engine is told a share";
+        let expected = "--gpu-memory, the memory of the GPU, of which the engine is told a share";
         return Err(lacks("gpu memory", expected));
     };
     let used = plan.pinned_bytes() + plan.slot_bytes();
     let pool = used + u128::from(setting.other_bytes);
     let parts = pool * u128::from(PARTS) / u128::from(gpu);
     if parts > u128::from(PARTS) {
-        let found = format!("{pool} bytes of weights");
-        return Err(Error::problem("budget", found, format!("at most {gpu}, all of the GPU")));
+        let found = format!("{used} bytes of experts and {} of other weights", setting.other_bytes);
+        let expected = format!("at most {gpu} together, all of the GPU");
+        return Err(Error::problem("moe-infinity: memory", found, expected));
     }
     let parts = u64::try_from(parts).expect("at most a million");
     let mut remarks = vec![
@@ -52,14 +53,13 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     let ratio = ratio_of(parts);
     if ratio + KV_DEFAULT > 1.0 {
         remarks.push(format!(
-            "the engine lowers device_memory_ratio {ratio} to {} unless kv_cache_memory_ratio is \
-             set below it",
-            1.0 - KV_DEFAULT
+            "the engine lowers device_memory_ratio {ratio} to {}, unless kv_cache_memory_ratio is \
+             set to {:.6} or less",
+            1.0 - KV_DEFAULT,
+            1.0 - ratio
         ));
     }
-    if !plan.bits.is_empty() {
-        remarks.push("the engine stores all experts alike: bits are not exported".to_owned());
-    }
+    remarks.extend(rounding::own_bits(plan));
     let config = json!({
         "offload_path": "offload",
         "trace_capacity": 1000,
@@ -104,7 +104,7 @@ fn read(files: &[File], context: &Context<'_>) -> Result<Residency> {
         return Err(Error::invalid(&context.path, "device_memory_ratio", found, expected));
     }
     let gpu = context.setting.gpu_bytes.ok_or_else(|| {
-        lacks("gpu memory", "the memory of the GPU, of which the file tells a share")
+        lacks("gpu memory", "--gpu-memory, the memory of the GPU, of which the file tells a share")
     })?;
     #[expect(
         clippy::cast_possible_truncation,

@@ -25,6 +25,15 @@ pub(super) fn other_compute(plan: &MemoryPlan, device: &str) -> Option<String> {
     })
 }
 
+/// What is to be said where a plan gives experts bits and an engine cannot be told.
+pub(super) fn own_bits(plan: &MemoryPlan) -> Option<String> {
+    (!plan.bits.is_empty()).then(|| {
+        "the engine takes the bits of the checkpoint that it loads: the plan's are not exported, \
+         the csv exporter writes them as a table"
+            .to_owned()
+    })
+}
+
 /// `[M]` bytes of all experts of a layer.
 pub(super) fn layer_bytes(plan: &MemoryPlan) -> Vec<u64> {
     let of = |layer| {
@@ -62,7 +71,7 @@ pub(super) fn without_cache(plan: &MemoryPlan, setting: &Setting<'_>) -> Static 
     if setting.loads.is_none() {
         remarks.push(format!(
             "the engine has no cache of experts: {slots} slots stay empty, because no loads say \
-             which experts to put there"
+             which experts to put there: export with --trace, or plan with --engine"
         ));
         return Static { rows, remarks };
     }
@@ -101,7 +110,10 @@ pub(super) fn whole_layers(
     remarks: &mut Vec<String>,
 ) -> Vec<bool> {
     let mut fixed = without_cache(plan, setting);
-    remarks.append(&mut fixed.remarks);
+    let by_number = setting.loads.is_none() && !fixed.remarks.is_empty();
+    if !by_number {
+        remarks.append(&mut fixed.remarks);
+    }
     let full = |row: &Vec<ExpertId>| row.len() == usize::from(plan.experts);
     let mut layers: Vec<(bool, u128, usize)> = fixed
         .rows
@@ -126,6 +138,15 @@ pub(super) fn whole_layers(
             left -= size;
             is_whole[layer] = true;
         }
+    }
+    if by_number {
+        let kept = is_whole.iter().filter(|whole| **whole).count();
+        remarks.push(format!(
+            "the engine has no cache of experts: the memory of the plan's slots holds {kept} whole \
+             layers instead, those with most pinned experts and slots, because no loads say which \
+             are asked for most: export with --trace, or plan with --engine"
+        ));
+        return is_whole;
     }
     let is_exact =
         fixed.rows.iter().zip(&is_whole).all(|(row, &whole)| full(row) == whole || row.is_empty());

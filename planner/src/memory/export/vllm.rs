@@ -110,14 +110,17 @@ fn write(plan: &MemoryPlan, setting: &Setting<'_>) -> Result<Written> {
     let kept = offload.kept(&context);
     if kept != wanted {
         let of = |kept: &[bool]| kept.iter().filter(|kept| **kept).count();
+        let both: Vec<bool> = kept.iter().zip(&wanted).map(|(one, other)| *one && *other).collect();
         remarks.push(format!(
-            "vLLM chooses layers by their order alone: it keeps {} of the {} layers that the plan \
-             keeps whole, and others in place of the rest",
+            "vLLM chooses layers by their order alone: it keeps {} layers, {} of them among the {} \
+             that the plan's memory is best spent on",
             of(&kept),
+            of(&both),
             of(&wanted)
         ));
     }
     remarks.extend(rounding::other_compute(plan, "gpu"));
+    remarks.extend(rounding::own_bits(plan));
     if let Offload::Prefetch { step, .. } = offload {
         remarks.push(format!(
             "buffers of {step} layers on the GPU hold what is copied ahead, all experts of a layer \

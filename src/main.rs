@@ -17,6 +17,7 @@ mod memory;
 mod offload;
 mod output;
 mod pass;
+mod picture;
 mod plan;
 mod profile;
 mod quickstart;

@@ -3,8 +3,8 @@
 
 use moecast_profiles::profile::Checked;
 
-use crate::Result;
-use crate::draw::{Label, Paint, Scene, Width, render};
+use crate::Picture;
+use crate::draw::{Label, Paint, Scene, Width};
 
 /// Errors beyond this stand at the edge.
 const EDGE: f64 = 0.5;
@@ -12,31 +12,14 @@ const EDGE: f64 = 0.5;
 const DOTS_MAX: usize = 400;
 const ROW: f64 = 17.0;
 
-/// The picture.
-pub struct KernelCheck(Scene);
-
-impl KernelCheck {
-    /// Draws the errors of `kernels`; `title` and `provenance` stand above.
-    #[must_use]
-    pub fn new(kernels: &[Checked], title: &str, provenance: &str) -> Self {
-        Self(scene(kernels).with_title(title, provenance))
-    }
-
-    /// As an SVG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up.
-    pub fn svg(&self) -> Result<String> {
-        render::svg_file(&self.0, "kernel-check", "profile against measurements")
-    }
-
-    /// As a PNG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up, or the picture would be enormous.
-    pub fn png(&self) -> Result<Vec<u8>> {
-        render::png(&self.0, "kernel-check")
-    }
+/// Draws the errors of `kernels`; `title` and `provenance` stand above.
+#[must_use]
+pub fn kernel_check(kernels: &[Checked], title: &str, provenance: &str) -> Picture {
+    Picture::new(
+        scene(kernels).with_title(title, provenance),
+        "kernel-check",
+        "profile against measurements",
+    )
 }
 
 fn scene(kernels: &[Checked]) -> Scene {
@@ -102,7 +85,7 @@ mod tests {
     fn it_draws_nothing_one_point_and_many_wild_ones() {
         let wild = (0..5_000_u16).map(|point| f32::from(point) - 2_000.0).collect();
         for kernels in [vec![], vec![kernel(vec![0.1])], vec![kernel(wild), kernel(vec![])]] {
-            let picture = KernelCheck::new(&kernels, "title", "source");
+            let picture = kernel_check(&kernels, "title", "source");
             assert!(picture.svg().unwrap().contains("median / p90"));
             assert!(picture.png().unwrap().len() > 100);
         }

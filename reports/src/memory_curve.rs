@@ -1,10 +1,10 @@
 //! Tokens a second over the memory of a GPU, as a picture: plans, baselines, and what was asked.
 
-use crate::Result;
+use crate::Picture;
 use crate::draw::axes::drawable;
 use crate::draw::legend::{self, Item, Look};
 use crate::draw::scene::Label;
-use crate::draw::{Axes, Paint, Scene, Ticks, Width, render};
+use crate::draw::{Axes, Paint, Scene, Ticks, Width};
 
 /// The best plan for one memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,34 +37,17 @@ pub struct MemoryFigure {
     pub asked: AskedOf,
 }
 
-/// The picture.
-pub struct MemoryCurve(Scene);
-
 /// Rooms for a text beside its line.
 const BESIDE: f64 = 6.0;
 
-impl MemoryCurve {
-    /// Draws `figure`.
-    #[must_use]
-    pub fn new(figure: &MemoryFigure, title: &str, about: &str) -> Self {
-        Self(scene(figure).with_title(title, about))
-    }
-
-    /// As an SVG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up.
-    pub fn svg(&self) -> Result<String> {
-        render::svg_file(&self.0, "memory", "tokens a second over the memory of a GPU")
-    }
-
-    /// As a PNG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up, or the picture would be enormous.
-    pub fn png(&self) -> Result<Vec<u8>> {
-        render::png(&self.0, "memory")
-    }
+/// Draws `figure`.
+#[must_use]
+pub fn memory_curve(figure: &MemoryFigure, title: &str, about: &str) -> Picture {
+    Picture::new(
+        scene(figure).with_title(title, about),
+        "memory",
+        "tokens a second over the memory of a GPU",
+    )
 }
 
 fn scene(figure: &MemoryFigure) -> Scene {
@@ -174,7 +157,7 @@ mod tests {
     }
 
     fn drawn(figure: &MemoryFigure) -> String {
-        let picture = MemoryCurve::new(figure, "title", "about");
+        let picture = memory_curve(figure, "title", "about");
         assert!(picture.png().unwrap().len() > 100);
         picture.svg().unwrap()
     }

@@ -1,9 +1,9 @@
 //! Miss ratios of cache policies over the size of the cache, as a picture.
 
-use crate::Result;
+use crate::Picture;
 use crate::draw::axes::drawable;
 use crate::draw::legend::{self, Item, Look};
-use crate::draw::{Axes, Paint, Scene, Ticks, Width, render};
+use crate::draw::{Axes, Paint, Scene, Ticks, Width};
 
 /// The points of one policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,31 +16,14 @@ pub struct MissCurve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// The picture.
-pub struct MissCurves(Scene);
-
-impl MissCurves {
-    /// Draws `curves` over `sizes`, words for the unit of the horizontal axis.
-    #[must_use]
-    pub fn new(curves: &[MissCurve], sizes: &str, title: &str, about: &str) -> Self {
-        Self(scene(curves, sizes).with_title(title, about))
-    }
-
-    /// As an SVG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up.
-    pub fn svg(&self) -> Result<String> {
-        render::svg_file(&self.0, "cache", "miss ratio over the size of the cache")
-    }
-
-    /// As a PNG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up, or the picture would be enormous.
-    pub fn png(&self) -> Result<Vec<u8>> {
-        render::png(&self.0, "cache")
-    }
+/// Draws `curves` over `sizes`, words for the unit of the horizontal axis.
+#[must_use]
+pub fn miss_curves(curves: &[MissCurve], sizes: &str, title: &str, about: &str) -> Picture {
+    Picture::new(
+        scene(curves, sizes).with_title(title, about),
+        "cache",
+        "miss ratio over the size of the cache",
+    )
 }
 
 /// Colours that there are; policies beyond them share the grey of the rest.
@@ -104,7 +87,7 @@ mod tests {
         };
         let wild = curve(true, &[(f64::NAN, 0.1), (1e300, 2.0), (3.0, -1.0)]);
         for curves in [vec![], vec![curve(false, &[(8.0, 0.5)])], vec![wild; 9]] {
-            let picture = MissCurves::new(&curves, "slots", "title", "about");
+            let picture = miss_curves(&curves, "slots", "title", "about");
             assert!(picture.svg().unwrap().contains("miss ratio"));
             assert!(picture.png().unwrap().len() > 100);
         }

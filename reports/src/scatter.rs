@@ -1,7 +1,7 @@
 //! Predicted against measured figures, as a picture: one panel a figure, both axes logarithmic.
 
-use crate::Result;
-use crate::draw::{Label, Paint, Scene, Width, render};
+use crate::Picture;
+use crate::draw::{Label, Paint, Scene, Width};
 
 /// One measurement and its prediction.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,34 +14,13 @@ pub struct ScatterPoint {
     pub predicted: f64,
 }
 
-/// The picture.
-pub struct Scatter(Scene);
-
 const PANEL: f64 = 330.0;
 
-impl Scatter {
-    /// Draws `panels`, each a caption and its points.
-    #[must_use]
-    pub fn new(panels: &[(&str, Vec<ScatterPoint>)], title: &str) -> Self {
-        let about = "predicted against measured; the band is 20% either way";
-        Self(scene(panels).with_title(title, about))
-    }
-
-    /// As an SVG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up.
-    pub fn svg(&self) -> Result<String> {
-        render::svg_file(&self.0, "scatter", "predicted against measured")
-    }
-
-    /// As a PNG file.
-    ///
-    /// # Errors
-    /// When the drawing library gives up, or the picture would be enormous.
-    pub fn png(&self) -> Result<Vec<u8>> {
-        render::png(&self.0, "scatter")
-    }
+/// Draws `panels`, each a caption and its points.
+#[must_use]
+pub fn scatter(panels: &[(&str, Vec<ScatterPoint>)], title: &str) -> Picture {
+    let about = "predicted against measured; the band is 20% either way";
+    Picture::new(scene(panels).with_title(title, about), "scatter", "predicted against measured")
 }
 
 fn scene(panels: &[(&str, Vec<ScatterPoint>)]) -> Scene {
@@ -124,7 +103,7 @@ mod tests {
             |measured, predicted| ScatterPoint { series: "sglang".to_owned(), measured, predicted };
         let wild = vec![point(1e-6, 1e9), point(0.0, 1.0), point(f64::NAN, 2.0)];
         for points in [vec![], vec![point(10.0, 11.0)], wild] {
-            let picture = Scatter::new(&[("TPOT, ms", points)], "title");
+            let picture = scatter(&[("TPOT, ms", points)], "title");
             assert!(picture.svg().unwrap().contains("TPOT"));
             assert!(picture.png().unwrap().len() > 100);
         }

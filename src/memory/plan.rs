@@ -19,8 +19,8 @@ use self::answer::{Answer, Row, answer, gib};
 use self::base::Base;
 use crate::cli::Global;
 use crate::cli::memory::plan::Plan;
-use crate::files;
 use crate::output::{Output, Table};
+use crate::{files, picture};
 
 /// Characters of the longest bar of a curve.
 const BAR: usize = 24;
@@ -68,9 +68,7 @@ pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<
 
 /// The best plan, where there is one, and the figure; the path of the plan.
 fn write_all(arguments: &Plan, base: &Base, answer: &Answer, out: &Path) -> Result<Option<String>> {
-    let figure = figure::figure(arguments, base, answer);
-    files::write_bytes(&out.join("memory.svg"), figure.svg()?.as_bytes())?;
-    files::write_bytes(&out.join("memory.png"), &figure.png()?)?;
+    picture::write_both(&figure::figure(arguments, base, answer), out, "memory")?;
     let Some(best) = answer.plans.first() else { return Ok(None) };
     let path = out.join("memory.json");
     files::apart(&path, arguments.file.iter().chain(&arguments.trace).chain(&arguments.errors))?;

@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use moecast_profiles::profile::Checked;
 use moecast_profiles::sample::{Provenance, Sample};
-use moecast_reports::KernelCheck;
+use moecast_reports::kernel_check;
 use serde_json::{Value, json};
 
 use crate::cli::profile::Check;
 use crate::output::{Output, Table, show_micros};
-use crate::{facts, files};
+use crate::{facts, files, picture};
 
 /// Worst points that are shown.
 const WORST_SHOWN: usize = 12;
@@ -63,12 +63,8 @@ pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
 fn draw(found: &[Checked], arguments: &Check, by: &Provenance, path: &Path) -> Result<()> {
     let title = format!("{} against {}", arguments.profile, arguments.against.display());
     let provenance = format!("{} {} on {}, from {}", by.engine, by.version, by.system, by.source);
-    let picture = KernelCheck::new(found, &title, &provenance);
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("svg") => files::write_bytes(path, picture.svg()?.as_bytes()),
-        Some("png") => files::write_bytes(path, &picture.png()?),
-        _ => bail!("--figure {}: expected a name that ends in .svg or .png", path.display()),
-    }
+    let picture = kernel_check(found, &title, &provenance);
+    picture::write(&picture, path)
 }
 
 fn errors(found: &[Checked]) -> Table {

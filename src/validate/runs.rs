@@ -9,7 +9,7 @@ use moecast_profiles::calibration::{
 };
 use moecast_profiles::engine;
 use moecast_profiles::seed::Seed;
-use moecast_reports::{Scatter, ScatterPoint};
+use moecast_reports::{ScatterPoint, scatter};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use super::Errors;
 use crate::cli::{self, Global};
 use crate::measured::{self, Trial};
 use crate::output::{Measure, Output, Table};
-use crate::{files, serve};
+use crate::{files, picture, serve};
 
 /// Longest file of runs that is read.
 const RUNS_BYTES_MAX: u64 = 64 << 20;
@@ -331,10 +331,6 @@ fn draw(rows: &[Row<'_>], source: &str, path: &Path) -> Result<()> {
     let tpot = points(|row| row.run.tpot_ms, |row| row.predicted.tpot_ms);
     let ttft = points(|row| row.run.ttft_ms, |row| row.predicted.ttft_ms);
     let title = format!("{} runs of {source}", rows.len());
-    let picture = Scatter::new(&[("TPOT, ms", tpot), ("TTFT, ms", ttft)], &title);
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("svg") => files::write_bytes(path, picture.svg()?.as_bytes()),
-        Some("png") => files::write_bytes(path, &picture.png()?),
-        _ => bail!("--figure {}: expected a name that ends in .svg or .png", path.display()),
-    }
+    let picture = scatter(&[("TPOT, ms", tpot), ("TTFT, ms", ttft)], &title);
+    picture::write(&picture, path)
 }

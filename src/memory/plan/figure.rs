@@ -1,12 +1,12 @@
 //! `memory.svg` and `memory.png`: what was found, as a picture.
 
-use moecast_reports::{AskedOf, MemoryCurve, MemoryFigure, MemoryPoint};
+use moecast_reports::{AskedOf, MemoryFigure, MemoryPoint, Picture, memory_curve};
 
 use super::answer::{Answer, Row};
 use super::base::Base;
 use crate::cli::memory::plan::Plan;
 
-pub(super) fn figure(arguments: &Plan, base: &Base, answer: &Answer) -> MemoryCurve {
+pub(super) fn figure(arguments: &Plan, base: &Base, answer: &Answer) -> Picture {
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let point =
         |row: &Row| MemoryPoint { memory: gib(row.memory), train: row.train, heldout: row.rate() };
@@ -31,5 +31,5 @@ pub(super) fn figure(arguments: &Plan, base: &Base, answer: &Answer) -> MemoryCu
     });
     let (name, gpus, batch) = (&base.model.name, base.gpus(), base.file.load.batch);
     let about = format!("{recording}{name} on {gpus} x {gpu}, batch {batch}{bits}");
-    MemoryCurve::new(&figure, "What memory for experts gives", &about)
+    memory_curve(&figure, "What memory for experts gives", &about)
 }

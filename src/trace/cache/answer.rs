@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use moecast_profiles::units::Bytes;
-use moecast_reports::{MissCurve, MissCurves};
+use moecast_reports::{MissCurve, Picture, miss_curves};
 use moecast_sim::cache::Sees;
 use moecast_sim::replay::Capacity;
 use moecast_sim::replay::curve::Curve;
@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::Answer;
 use crate::cli::trace::cache::{Cache, GranularityArgument, PoolArgument};
-use crate::files;
 use crate::output::{Output, Table};
 use crate::trace::describe;
+use crate::{files, picture};
 
 /// Points of the LRU curve that are written at most.
 const POINTS_MAX: usize = 256;
@@ -36,9 +36,7 @@ pub(super) fn print(
     let json = json_of(told, answers, curve);
     if let Some(out) = &told.arguments.out {
         files::write_bytes(&out.join("cache.json"), &serde_json::to_vec_pretty(&json)?)?;
-        let figure = figure(told, answers, curve);
-        files::write_bytes(&out.join("cache.svg"), figure.svg()?.as_bytes())?;
-        files::write_bytes(&out.join("cache.png"), &figure.png()?)?;
+        picture::write_both(&figure(told, answers, curve), out, "cache")?;
     }
     if output.json(&json)? {
         return Ok(());
@@ -206,7 +204,7 @@ fn points(curve: &Curve) -> Vec<(usize, f64)> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "sizes are drawn")]
-fn figure(told: &Told<'_>, answers: &[Answer], curve: Option<&Curve>) -> MissCurves {
+fn figure(told: &Told<'_>, answers: &[Answer], curve: Option<&Curve>) -> Picture {
     let mut curves: Vec<MissCurve> = Vec::new();
     let in_bytes = answers.iter().any(|it| matches!(it.job.capacity, Capacity::Bytes(_)));
     for answer in answers {
@@ -245,5 +243,5 @@ fn figure(told: &Told<'_>, answers: &[Answer], curve: Option<&Curve>) -> MissCur
         granularity(told.arguments),
         pool(told.arguments)
     );
-    MissCurves::new(&curves, sizes, title, &about)
+    miss_curves(&curves, sizes, title, &about)
 }

@@ -58,6 +58,9 @@ impl<'a> Chunk<'a> {
 
     /// Asks all pools for the picks of all rows, and forgets the rows.
     fn run(&mut self, job: &mut Job<'_, '_>, outcome: &mut Outcome) {
+        if self.rows.is_empty() {
+            return;
+        }
         for (index, seat) in job.seats.iter_mut().enumerate() {
             let layers = job.replay.pool_layers(index);
             self.gather(layers.clone());

@@ -10,6 +10,7 @@ const PLAN: &str = r#"{
   "slots": {"per_layer": [0, 0]}, "policy": "lru",
   "prefetcher": {"name": "none", "depth": 0, "accuracy": null}, "compute": "cpu",
   "bits": [], "stored_bits": null, "expert_bytes": [1000000, 1000000], "budget": 9000000,
+  "gpu_bytes": null, "other_bytes": null, "loads": [],
   "predicted": {
     "train": {
       "tokens_per_second": null, "hit_rate": null, "link_bytes_per_token": null,

@@ -52,8 +52,13 @@ fn what_a_memory_gives_and_its_plan_for_engines() {
     let best = plans.as_array().unwrap().iter().map(train).fold(0.0, f64::max);
     assert!(best >= train(&baselines[0]), "{found}");
     assert!(plans[0]["expert_bytes_max"].as_u64() <= plans[0]["capacity_bytes"].as_u64());
-    let exported = "memory export plan/memory.json --engine csv,llama.cpp,ktransformers --out out";
-    scratch.ok(exported);
+    // The plan knows what its exporters need: the GPU, and whom to keep without a cache.
+    let engines = "csv,ktransformers,llama.cpp,moe-infinity,vllm";
+    scratch.ok(&format!("memory export plan/memory.json --engine {engines} --out out"));
+    let table = String::from_utf8(scratch.read("out/experts.csv")).unwrap();
+    let kept = table.lines().filter(|line| line.ends_with(",1")).count() as u64;
+    let (budget, expert) = (plans[0]["capacity_bytes"].as_u64().unwrap(), 12_582_912);
+    assert!((budget / expert - 16..=budget / expert).contains(&kept), "{kept} of {budget} bytes");
     assert!(!scratch.path("out/bits.csv").exists(), "experts stay as stored");
     let figure = String::from_utf8(scratch.read("plan/memory.svg")).unwrap();
     assert!(figure.contains("8.00 GiB") && figure.contains("whole layers"), "{figure}");

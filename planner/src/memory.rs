@@ -168,6 +168,13 @@ pub struct MemoryPlan {
     pub expert_bytes: Vec<u64>,
     /// Bytes of GPU memory for experts.
     pub budget: u64,
+    /// Memory of one GPU, bytes, where it is known.
+    pub gpu_bytes: Option<u64>,
+    /// Bytes in it of weights that are no experts, where they are known.
+    pub other_bytes: Option<u64>,
+    /// `[M][E]` how often the planner saw every expert picked, for engines that are told it or are
+    /// coarser than the plan; empty where nobody counted.
+    pub loads: Vec<Vec<u64>>,
     /// What the plan is predicted to do.
     pub predicted: Predicted,
     /// Where it comes from.

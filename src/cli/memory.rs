@@ -74,16 +74,17 @@ pub(crate) struct Export {
     #[arg(long)]
     pub(crate) out: PathBuf,
     /// The routing trace whose loads decide what is rounded up where an engine is coarser than the
-    /// plan [default: the number of experts that the plan keeps].
+    /// plan [default: those that the planner saw].
     #[arg(long)]
     pub(crate) trace: Option<PathBuf>,
-    /// Memory of the GPU, such as 24GiB, for moe-infinity, which is told a share of it.
+    /// Memory of the GPU, such as 24GiB, for moe-infinity, which is told a share of it [default:
+    /// the plan's].
     #[arg(long)]
     pub(crate) gpu_memory: Option<Bytes>,
     /// Bytes of it for weights beside experts, as `moecast memory plan` prints them; for
-    /// moe-infinity.
-    #[arg(long, default_value = "0B")]
-    pub(crate) other_memory: Bytes,
+    /// moe-infinity [default: the plan's].
+    #[arg(long)]
+    pub(crate) other_memory: Option<Bytes>,
     /// Architecture in llama.cpp, such as qwen3moe [default: that of the plan's model].
     #[arg(long)]
     pub(crate) architecture: Option<String>,

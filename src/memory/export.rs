@@ -33,10 +33,10 @@ pub(super) fn run(arguments: &Export, output: &Output) -> Result<()> {
         None => tensors::of_model(preset),
     };
     let setting = Setting {
-        loads: loads.as_deref(),
+        loads: loads.as_deref().or((!plan.loads.is_empty()).then_some(&plan.loads)),
         architecture,
-        gpu_bytes: arguments.gpu_memory.map(|bytes| bytes.0),
-        other_bytes: arguments.other_memory.0,
+        gpu_bytes: arguments.gpu_memory.map(|bytes| bytes.0).or(plan.gpu_bytes),
+        other_bytes: arguments.other_memory.map(|bytes| bytes.0).or(plan.other_bytes).unwrap_or(0),
     };
     let entries =
         arguments.engine.iter().map(|name| export::find(name)).collect::<Result<Vec<_>, _>>()?;

@@ -53,6 +53,7 @@ impl MemoryPlan {
             ("pinned", Some(self.pinned.len())),
             ("expert_bytes", Some(self.expert_bytes.len())),
             ("bits", (!self.bits.is_empty()).then_some(self.bits.len())),
+            ("loads", (!self.loads.is_empty()).then_some(self.loads.len())),
         ];
         for (key, length) in lengths {
             if let Some(length) = length.filter(|length| *length != self.layers.len()) {
@@ -77,6 +78,12 @@ impl MemoryPlan {
         }
         if let Some(layer) = self.expert_bytes.iter().position(|bytes| *bytes == 0) {
             return refuse(&format!("expert_bytes[{layer}]"), "0".to_owned(), "bytes".to_owned());
+        }
+        let counted = |row: &Vec<u64>| row.len() == usize::from(experts);
+        if let Some(layer) = self.loads.iter().position(|row| !counted(row)) {
+            let found = format!("{} counts", self.loads[layer].len());
+            let expected = format!("{experts}, one for each expert");
+            return refuse(&format!("loads[{layer}]"), found, expected);
         }
         for (layer, row) in self.bits.iter().enumerate() {
             let key = format!("bits[{layer}]");

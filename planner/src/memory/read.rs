@@ -39,6 +39,9 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
         stored_bits,
         expert_bytes,
         budget,
+        gpu_bytes,
+        other_bytes,
+        loads,
         predicted,
         provenance,
     ] = root.fields([
@@ -57,6 +60,9 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
         "stored_bits",
         "expert_bytes",
         "budget",
+        "gpu_bytes",
+        "other_bytes",
+        "loads",
         "predicted",
         "provenance",
     ])?;
@@ -83,6 +89,13 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
         stored_bits: stored_bits.optional(|at| at.number("1 to 16 bits"))?,
         expert_bytes: counts(expert_bytes, "a number of bytes")?,
         budget: budget.number("a number of bytes below 2^64")?,
+        gpu_bytes: gpu_bytes.optional(|at| at.number("a number of bytes below 2^64"))?,
+        other_bytes: other_bytes.optional(|at| at.number("a number of bytes below 2^64"))?,
+        loads: loads
+            .items("lists of counts, one per layer")?
+            .into_iter()
+            .map(|row| counts(row, "a count below 2^64"))
+            .collect::<Result<_>>()?,
         predicted: figures(predicted)?,
         provenance: origin(provenance)?,
     })

@@ -22,6 +22,9 @@ pub(crate) fn tiny_plan() -> MemoryPlan {
         stored_bits: None,
         expert_bytes: vec![100, 100],
         budget: 650,
+        gpu_bytes: Some(1000),
+        other_bytes: None,
+        loads: vec![vec![3, 5, 0, 1], vec![2, 2, 4, 1]],
         predicted: Predicted {
             train: Figures { tokens_per_second: Some(5.5), ..Figures::default() },
             heldout: Some(Figures { hit_rate: Some(0.75), ..Figures::default() }),
@@ -67,6 +70,8 @@ pub(crate) fn any_plan() -> impl Strategy<Value = MemoryPlan> {
             plan.stored_bits = Some(16);
         }
         plan.expert_bytes = vec![1000; layers];
+        let mut row = || (0..experts).map(|_| below(100)).collect();
+        plan.loads = (0..if has_bits { layers } else { 0 }).map(|_| row()).collect();
         let needed = plan.pinned_bytes() + plan.slot_bytes() + u128::from(below(2000));
         plan.budget = u64::try_from(needed).unwrap();
         plan
@@ -99,6 +104,12 @@ fn the_file_is_read_line_by_line() {
       "stored_bits": null,
       "expert_bytes": [100, 100],
       "budget": 650,
+      "gpu_bytes": 1000,
+      "other_bytes": null,
+      "loads": [
+        [3, 5, 0, 1],
+        [2, 2, 4, 1]
+      ],
       "predicted": {
         "train": {
           "tokens_per_second": 5.5,

@@ -25,6 +25,9 @@ pub(super) fn plan(plan: &MemoryPlan) -> String {
         stored_bits,
         expert_bytes,
         budget,
+        gpu_bytes,
+        other_bytes,
+        loads,
         predicted,
         provenance,
     } = plan;
@@ -48,6 +51,9 @@ pub(super) fn plan(plan: &MemoryPlan) -> String {
         ("stored_bits", or_null(stored_bits.as_ref())),
         ("expert_bytes", list(expert_bytes)),
         ("budget", budget.to_string()),
+        ("gpu_bytes", or_null(gpu_bytes.as_ref())),
+        ("other_bytes", or_null(other_bytes.as_ref())),
+        ("loads", rows(loads)),
         ("predicted", json(predicted)),
         ("provenance", json(provenance)),
     ];

@@ -3,9 +3,10 @@
 //! experts of that age did before; they are told apart by how long they waited for their last two
 //! uses (Beckmann, Chen and Cidon, "LHD: improving cache hit rate by maximizing hit density", NSDI
 //! 2018). Cost: the slots per eviction; 16 bytes an expert and 384 KiB of counts.
-//! Departures: the paper compares 32 residents drawn at random, here all are; ages are cut into 1,024
-//! steps of a sixty-fourth of the experts each, where the paper finds the step as it goes; counts
-//! are looked at every sixteen uses an expert instead of every million, and then fade by a tenth.
+//! Departures: the paper compares 32 residents drawn at random, here all are; ages are cut into
+//! 1,024 steps of a sixty-fourth of the experts each, where the paper finds the step as it goes;
+//! counts are looked at every sixteen uses an expert instead of every million, and then fade by a
+//! tenth.
 
 use super::residents::Residents;
 use super::{Entry, Item, Keep, Moment, Policy, Sees};

@@ -1,5 +1,5 @@
-//! Policies whose hits of single look-ups, with experts of one size, follow from the look-ups alone:
-//! no pool has to be asked, and no list of residents to be kept in order.
+//! Policies whose hits of single look-ups, with experts of one size, follow from the look-ups
+//! alone: no pool has to be asked, and no list of residents to be kept in order.
 
 mod optimum;
 mod recent;

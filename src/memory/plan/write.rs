@@ -49,6 +49,9 @@ pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan
         stored_bits,
         expert_bytes: base.stored.clone(),
         budget: row.capacity,
+        gpu_bytes: Some(base.device_memory.unwrap_or(row.memory)),
+        other_bytes: Some(base.dense),
+        loads: cache.trained.clone(),
         predicted: predicted(row),
         provenance: Provenance { precision, ..provenance(base, answer, row) },
     };

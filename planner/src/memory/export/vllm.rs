@@ -261,6 +261,7 @@ mod tests {
             slots: Slots::Global(0),
             expert_bytes: vec![1_000_000_000; 8],
             budget: 32_000_000_000,
+            loads: Vec::new(),
             ..tiny_plan()
         };
         plan.prefetcher.name = prefetcher.to_owned();

@@ -1,6 +1,6 @@
 //! LRU's hits: an expert is resident as long as its last use is no older than that of the resident
-//! whose last use is the oldest. Uses are numbered, a bit each says whether it was its expert's last
-//! one, and the oldest is the first set bit: no list is kept in order, and nothing branches on
+//! whose last use is the oldest. Uses are numbered, a bit each says whether it was its expert's
+//! last one, and the oldest is the first set bit: no list is kept in order, and nothing branches on
 //! whether a look-up hits, which nobody can predict. Memory: 10 bytes an item.
 
 use std::hint::select_unpredictable;

@@ -8,6 +8,30 @@ use crate::export::tree;
 /// One more than the largest absolute layer number.
 const LAYERS_MAX: u32 = 1 << 16;
 
+/// The keys, in the order of the fields.
+const KEYS: [&str; 20] = [
+    "version",
+    "model",
+    "layers",
+    "hidden_layers",
+    "experts",
+    "top_k",
+    "pinned",
+    "slots",
+    "policy",
+    "prefetcher",
+    "compute",
+    "bits",
+    "stored_bits",
+    "expert_bytes",
+    "budget",
+    "gpu_bytes",
+    "other_bytes",
+    "loads",
+    "predicted",
+    "provenance",
+];
+
 pub(super) fn plan(text: &[u8], path: &str) -> Result<MemoryPlan> {
     let root = tree::json(text, path)?;
     if let Some(found) = root.peek_int("version").filter(|found| *found != VERSION.into()) {
@@ -44,28 +68,7 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
         loads,
         predicted,
         provenance,
-    ] = root.fields([
-        "version",
-        "model",
-        "layers",
-        "hidden_layers",
-        "experts",
-        "top_k",
-        "pinned",
-        "slots",
-        "policy",
-        "prefetcher",
-        "compute",
-        "bits",
-        "stored_bits",
-        "expert_bytes",
-        "budget",
-        "gpu_bytes",
-        "other_bytes",
-        "loads",
-        "predicted",
-        "provenance",
-    ])?;
+    ] = root.fields(KEYS)?;
     version.expect_number(VERSION.into(), ", the version that this build reads")?;
     let experts = experts.number("a number of experts up to 65535")?;
     let pinned = pinned.items("lists of experts, one per layer")?.into_iter();
@@ -81,21 +84,15 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
         policy: policy.text()?,
         prefetcher: ahead(prefetcher)?,
         compute: compute.text()?,
-        bits: bits
-            .items("lists of widths, one per layer")?
-            .into_iter()
-            .map(widths)
-            .collect::<Result<_>>()?,
+        bits: lists(bits, "lists of widths, one per layer", widths)?,
         stored_bits: stored_bits.optional(|at| at.number("1 to 16 bits"))?,
         expert_bytes: counts(expert_bytes, "a number of bytes")?,
         budget: budget.number("a number of bytes below 2^64")?,
         gpu_bytes: gpu_bytes.optional(|at| at.number("a number of bytes below 2^64"))?,
         other_bytes: other_bytes.optional(|at| at.number("a number of bytes below 2^64"))?,
-        loads: loads
-            .items("lists of counts, one per layer")?
-            .into_iter()
-            .map(|row| counts(row, "a count below 2^64"))
-            .collect::<Result<_>>()?,
+        loads: lists(loads, "lists of counts, one per layer", |row| {
+            counts(row, "a count below 2^64")
+        })?,
         predicted: figures(predicted)?,
         provenance: origin(provenance)?,
     })
@@ -104,6 +101,14 @@ fn fields(root: At<'_>) -> Result<MemoryPlan> {
 fn widths(at: At<'_>) -> Result<Vec<u8>> {
     let widths = at.numbers(u32::from(BITS_MAX) + 1, "a width in bits")?;
     Ok(widths.into_iter().map(|bits| u8::try_from(bits).expect("below 17")).collect())
+}
+
+fn lists<'a, T>(
+    at: At<'a>,
+    what: &str,
+    row: impl Fn(At<'a>) -> Result<Vec<T>>,
+) -> Result<Vec<Vec<T>>> {
+    at.items(what)?.into_iter().map(row).collect()
 }
 
 fn counts<T: TryFrom<i128>>(at: At<'_>, what: &str) -> Result<Vec<T>> {

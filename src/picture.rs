@@ -7,12 +7,30 @@ use moecast_reports::Picture;
 
 use crate::files;
 
+/// A format that pictures are written in.
+enum Format {
+    Svg,
+    Png,
+}
+
+fn format(path: &Path) -> Result<Format> {
+    match path.extension().and_then(|ending| ending.to_str()) {
+        Some("svg") => Ok(Format::Svg),
+        Some("png") => Ok(Format::Png),
+        _ => bail!("--figure {}: expected a name that ends in .svg or .png", path.display()),
+    }
+}
+
+/// Refuses a `--figure` that could not be written, before the work that it is to show.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    format(path).map(|_| ())
+}
+
 /// Writes `picture` in the format that the name of `path` says, for `--figure`.
 pub(crate) fn write(picture: &Picture, path: &Path) -> Result<()> {
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("svg") => files::write_bytes(path, picture.svg()?.as_bytes()),
-        Some("png") => files::write_bytes(path, &picture.png()?),
-        _ => bail!("--figure {}: expected a name that ends in .svg or .png", path.display()),
+    match format(path)? {
+        Format::Svg => files::write_bytes(path, picture.svg()?.as_bytes()),
+        Format::Png => files::write_bytes(path, &picture.png()?),
     }
 }
 

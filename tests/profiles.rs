@@ -64,6 +64,12 @@ fn a_profile_that_is_too_far_off_fails_on_request() {
     let answer = scratch.run(line);
     assert_eq!(answer.code, 1);
     assert!(answer.stderr.contains("median error 50.0%"), "{}", answer.stderr);
+    scratch.ok("profile check my.profile --against my.jsonl --figure my.svg");
+    assert!(String::from_utf8(scratch.read("my.svg")).unwrap().contains("all-reduce"));
+    // Refused before anything is read.
+    let answer = scratch.run("profile check none.profile --against my.jsonl --figure my.pdf");
+    assert_eq!(answer.code, 1);
+    assert!(answer.stderr.contains("ends in .svg or .png"), "{}", answer.stderr);
 }
 
 #[test]

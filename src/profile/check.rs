@@ -17,6 +17,7 @@ const WORST_SHOWN: usize = 12;
 
 pub(crate) fn run(arguments: &Check, output: &Output) -> Result<()> {
     if let Some(figure) = &arguments.figure {
+        picture::check(figure)?;
         files::apart(figure, [&arguments.against])?;
     }
     let file = facts::profile(&arguments.profile)?;

@@ -84,6 +84,9 @@ pub(super) fn run(
     global: &Global,
     output: &Output,
 ) -> Result<()> {
+    if let Some(figure) = &arguments.figure {
+        picture::check(figure)?;
+    }
     let shown = path.display().to_string();
     let mut runs = read_runs(&files::read_small(path, RUNS_BYTES_MAX)?, &shown)?;
     ensure!(!runs.is_empty(), "{shown}: no runs; expected at least one line below the header");

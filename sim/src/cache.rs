@@ -73,13 +73,6 @@ impl<'a> Keep<'a> {
         Self { stamps: &[], from: 0 }
     }
 
-    /// Whether nobody is kept.
-    #[inline]
-    #[must_use]
-    pub fn is_nobody(&self) -> bool {
-        self.from == 0
-    }
-
     /// Whether `item` may leave.
     #[inline]
     #[must_use]

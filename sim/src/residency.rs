@@ -230,28 +230,9 @@ impl Pool {
         self.come(policy, item, at, false, evicted)
     }
 
-    /// Makes room for `item` and lets it in, where it fits.
+    /// Evicts until `item` fits, and lets it in. With `force` those whom the event uses leave too,
+    /// where there is nobody else.
     fn come(
-        &mut self,
-        policy: &mut dyn Policy,
-        item: Item,
-        at: Moment,
-        force: bool,
-        evicted: &mut Vec<Item>,
-    ) -> bool {
-        if !self.make_room(policy, item, at, force, evicted) {
-            return false;
-        }
-        policy.admit(item, at);
-        self.used += self.sizes[item as usize];
-        assert!(self.used <= self.capacity, "{} in a pool of {}", self.used, self.capacity);
-        self.resident[item as usize] = true;
-        true
-    }
-
-    /// Evicts until `item` fits. With `force` those whom the event uses leave too, where there is
-    /// nobody else.
-    fn make_room(
         &mut self,
         policy: &mut dyn Policy,
         item: Item,
@@ -273,6 +254,10 @@ impl Pool {
             self.leave(policy, victim, at);
             evicted.push(victim);
         }
+        policy.admit(item, at);
+        self.used += size;
+        assert!(self.used <= self.capacity, "{} in a pool of {}", self.used, self.capacity);
+        self.resident[item as usize] = true;
         true
     }
 

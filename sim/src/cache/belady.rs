@@ -32,10 +32,8 @@ struct Belady {
     next_at: Vec<u32>,
     /// `[items]` the position of the next use; [`NO_USE`] where there is none.
     next: Vec<u32>,
-    /// Next uses of residents, and some that are over: an item that is looked up has moved on.
+    /// Next uses of residents.
     ahead: Positions,
-    /// A position that no next use lies behind.
-    horizon: usize,
     /// Residents that are never used again.
     dead: Vec<Item>,
 }
@@ -53,7 +51,7 @@ impl Belady {
         }
         let ahead = Positions::new(future.uses());
         let next = vec![NO_USE; items];
-        Self { item_at, next_at, next, ahead, horizon: 0, dead: Vec::new(), future }
+        Self { item_at, next_at, next, ahead, dead: Vec::new(), future }
     }
 
     /// Puts `item` where its first use after `now` says.
@@ -70,7 +68,6 @@ impl Belady {
             self.dead.push(item);
         } else {
             self.ahead.insert(next as usize);
-            self.horizon = self.horizon.max(next as usize + 1);
         }
     }
 
@@ -86,9 +83,10 @@ impl Belady {
 impl Policy for Belady {
     #[inline]
     fn hit(&mut self, item: Item, at: Moment) {
-        // A repeat within an event changes nothing: its next use is ahead. The use that is over
-        // stays where it is, behind everything that victims are sought among.
-        if u64::from(self.next[item as usize]) <= at.position {
+        let next = self.next[item as usize];
+        // A repeat within an event changes nothing: its next use is ahead.
+        if u64::from(next) <= at.position {
+            self.ahead.remove(next as usize);
             self.enter(item, at.position);
         }
     }
@@ -104,15 +102,10 @@ impl Policy for Belady {
         if let Some(&item) = dead {
             return Some(item);
         }
-        let mut last = self.ahead.last_before(self.horizon);
+        let mut last = self.ahead.last_before(usize::MAX);
         while let Some(position) = last {
             let item = self.item_at[position];
-            if self.next[item as usize] as usize != position {
-                self.ahead.remove(position);
-            } else if keep.allows(item) {
-                if keep.is_nobody() {
-                    self.horizon = position;
-                }
+            if keep.allows(item) {
                 return Some(item);
             }
             last = self.ahead.last_before(position);

@@ -103,15 +103,10 @@ impl<'a> Walk<'a> {
                 }
                 // A token asks every pool of a layer once; single picks are passed on by layer.
                 Granularity::Token | Granularity::Access => {
-                    let plain = self.granularity == Granularity::Access && !listens;
                     for row in span.rows.clone() {
                         for layer in 0..self.layers {
                             self.begin();
-                            if plain {
-                                self.add_plain(row, layer);
-                            } else {
-                                self.add(row..row + 1, layer, listens);
-                            }
+                            self.add(row..row + 1, layer, listens);
                             self.end(step, layer, &mut visit);
                         }
                     }
@@ -142,20 +137,6 @@ impl<'a> Walk<'a> {
     #[inline]
     fn is_decode(&self, row: usize) -> bool {
         self.columns.phase[row] == Phase::Decode.code()
-    }
-
-    /// The picks of one token, where nobody asks for more: experts of one cell are distinct.
-    #[inline]
-    fn add_plain(&mut self, row: usize, layer: usize) {
-        let cells = self.cells(row, layer);
-        let first = self.first_item(layer);
-        if self.picks.is_empty()
-            && let Some(item) = self.decodes.first_mut()
-        {
-            *item = self.columns.phase[row] == Phase::Decode.code();
-        }
-        let real = self.columns.experts[cells].iter().filter(|&&id| id != NO_EXPERT);
-        self.picks.extend(real.map(|&id| first + Item::from(id)));
     }
 
     /// The picks of tokens `rows` in one layer.
@@ -205,7 +186,6 @@ impl<'a> Walk<'a> {
     #[inline]
     fn end(&mut self, step: usize, layer: usize, visit: &mut impl FnMut(&Event<'_>)) {
         let Some(&first) = self.picks.first() else { return };
-        let plain = self.distinct.is_empty();
         visit(&Event {
             pool: if self.global { 0 } else { layer },
             step,
@@ -213,7 +193,7 @@ impl<'a> Walk<'a> {
             pool_layer: if self.global { layer as u16 } else { 0 },
             picks: &self.picks,
             distinct: &self.distinct,
-            all_decode: self.decodes[if plain { 0 } else { first as usize }],
+            all_decode: self.decodes[first as usize],
             decodes: &self.decodes,
             routed: &self.said,
         });

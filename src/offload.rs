@@ -159,7 +159,7 @@ fn print(suite: &Offloads, ran: &[Ran], judged: &[Judged], output: &Output) -> R
             format!("{:.2}", summary.decode_tokens_per_second),
             format!("{:.3} s", summary.ttft[0]),
             format!("{:.1} ms", summary.tpot[0] * 1e3),
-            percent(summary.decode_hit_rate.unwrap_or(summary.hit_rate)),
+            percent(summary.usual_hit_rate()),
             percent(summary.late),
             percent(summary.link_utilisation),
             percent(summary.processor_utilisation),

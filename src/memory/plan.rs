@@ -68,11 +68,12 @@ pub(super) fn run(arguments: &Plan, global: &Global, output: &Output) -> Result<
 
 /// The best plan, where there is one, and the figure; the path of the plan.
 fn write_all(arguments: &Plan, base: &Base, answer: &Answer, out: &Path) -> Result<Option<String>> {
-    picture::write_both(&figure::figure(arguments, base, answer), out, "memory")?;
-    let Some(best) = answer.plans.first() else { return Ok(None) };
     let path = out.join("memory.json");
     files::apart(&path, arguments.file.iter().chain(&arguments.trace).chain(&arguments.errors))?;
-    files::write_bytes(&path, write::plan(base, answer, best)?.to_json().as_bytes())?;
+    let best = answer.plans.first().map(|best| write::plan(base, answer, best)).transpose()?;
+    picture::write_both(&figure::figure(arguments, base, answer), out, "memory")?;
+    let Some(best) = best else { return Ok(None) };
+    files::write_bytes(&path, best.to_json().as_bytes())?;
     Ok(Some(path.display().to_string()))
 }
 
@@ -102,7 +103,7 @@ fn row_json(row: &Row) -> Value {
     object["tokens_per_second"] = json!({ "train": row.train, "heldout": row.rate() });
     object["tpot_ms"] = json!(summary.tpot[0] * 1e3);
     object["ttft_ms"] = json!(summary.ttft[0] * 1e3);
-    object["hit_rate"] = json!(summary.decode_hit_rate.unwrap_or(summary.hit_rate));
+    object["hit_rate"] = json!(summary.usual_hit_rate());
     object["link_bytes_per_token"] = json!(summary.bytes_per_token);
     object["stall_share"] = json!(row.heldout.stall);
     object
@@ -117,7 +118,7 @@ fn print(arguments: &Plan, base: &Base, answer: &Answer, output: &Output) -> Res
         gib(base.kv),
         gib(base.reserve)
     ))?;
-    if let (Some(narrowing), Some(widths)) = (&base.narrowing, &base.judge.widths) {
+    if let Some((narrowing, widths)) = base.narrowed() {
         output.note(&format!("bits by {}\n", narrowing.say(widths)))?;
     }
     say(arguments, base, answer, output)?;
@@ -181,7 +182,7 @@ fn plans(answer: &Answer) -> Table {
             format!("{:.2}", row.train),
             format!("{:.2}", row.rate()),
             format!("{:.2}", summary.tpot[0] * 1e3),
-            format!("{:.1}%", summary.decode_hit_rate.unwrap_or(summary.hit_rate) * 100.0),
+            format!("{:.1}%", summary.usual_hit_rate() * 100.0),
         ]);
     }
     table
@@ -200,7 +201,7 @@ fn curve(base: &Base, answer: &Answer) -> Table {
             format!("{:.0}%", row.capacity as f64 / base.experts.max(1) as f64 * 100.0),
             format!("{:.2}", row.train),
             format!("{:.2}", row.rate()),
-            format!("{:.1}%", summary.decode_hit_rate.unwrap_or(summary.hit_rate) * 100.0),
+            format!("{:.1}%", summary.usual_hit_rate() * 100.0),
             format!("{}, {}, {}", own.policy(), own.pool.name(), own.prefetch()),
             format!("{:<1$}", "#".repeat((share * BAR as f64).round() as usize), BAR),
         ]);

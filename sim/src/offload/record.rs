@@ -164,6 +164,15 @@ fn spread(mut values: Vec<f64>) -> [f64; 3] {
     [values.iter().sum::<f64>() / values.len() as f64, at(0.5), at(0.9)]
 }
 
+impl Summary {
+    /// Share of look-ups of generated tokens that found their expert; of all look-ups where nothing
+    /// was generated.
+    #[must_use]
+    pub fn usual_hit_rate(&self) -> f64 {
+        self.decode_hit_rate.unwrap_or(self.hit_rate)
+    }
+}
+
 impl Run {
     /// Right wishes over `whole`, by layers ahead.
     fn foresight(&self, whole: fn(&Foreseen) -> u64) -> Vec<f64> {

@@ -153,10 +153,19 @@ impl Base {
 
     /// The bits of every expert, and by what rule; null where they stay as stored.
     pub(super) fn precision(&self) -> Value {
-        match (&self.narrowing, &self.judge.widths) {
-            (Some(narrowing), Some(widths)) => narrowing.json(widths, &self.layers),
-            _ => Value::Null,
-        }
+        let json =
+            |(narrowing, widths): (&Narrowing, &Widths)| narrowing.json(widths, &self.layers);
+        self.narrowed().map_or(Value::Null, json)
+    }
+
+    /// What was asked of the bits, and what experts are judged with.
+    pub(super) fn narrowed(&self) -> Option<(&Narrowing, &Widths)> {
+        self.narrowing.as_ref().zip(self.judge.widths.as_ref())
+    }
+
+    /// The kind of GPU, for people.
+    pub(super) fn gpu(&self) -> &str {
+        self.file.gpu.as_deref().unwrap_or("GPU with measured kernels")
     }
 
     /// Bytes of all experts of `layer`.

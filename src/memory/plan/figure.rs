@@ -25,7 +25,7 @@ pub(super) fn figure(arguments: &Plan, base: &Base, answer: &Answer) -> Picture 
         asked,
     };
     let recording = if base.synthetic { "synthetic recording · " } else { "" };
-    let gpu = base.file.gpu.as_deref().unwrap_or("GPU with measured kernels");
+    let gpu = base.gpu();
     let bits = base.judge.widths.as_ref().map_or_else(String::new, |widths| {
         format!(" · experts in {:.2} bits", widths.assigned.mean_bits())
     });

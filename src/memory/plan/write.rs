@@ -19,12 +19,12 @@ pub(super) fn plan(base: &Base, answer: &Answer, row: &Row) -> Result<MemoryPlan
         pinned[layer].push(ExpertId(expert));
     }
     pinned.iter_mut().for_each(|row| row.sort_unstable());
-    let (bits, stored_bits, precision) = match (&base.narrowing, &base.judge.widths) {
-        (Some(narrowing), Some(widths)) => {
+    let (bits, stored_bits, precision) = match base.narrowed() {
+        Some((narrowing, widths)) => {
             let about = narrowing.about(widths);
             (widths.assigned.bits.clone(), Some(narrowing.stored), about)
         }
-        _ => (Vec::new(), None, String::new()),
+        None => (Vec::new(), None, String::new()),
     };
     let mut plan = MemoryPlan {
         version: VERSION,
@@ -99,7 +99,7 @@ fn predicted(row: &Row) -> Predicted {
         train: Figures { tokens_per_second: Some(row.train), ..Figures::default() },
         heldout: Some(Figures {
             tokens_per_second: Some(row.rate()),
-            hit_rate: Some(summary.decode_hit_rate.unwrap_or(summary.hit_rate)),
+            hit_rate: Some(summary.usual_hit_rate()),
             link_bytes_per_token: Some(summary.bytes_per_token),
             ttft_ms: Some(summary.ttft[0] * 1e3),
             stall_share: Some(row.heldout.stall),
@@ -109,7 +109,7 @@ fn predicted(row: &Row) -> Predicted {
 
 fn provenance(base: &Base, answer: &Answer, row: &Row) -> Provenance {
     let machine = &base.file.machine;
-    let gpu = base.file.gpu.as_deref().unwrap_or("GPU with measured kernels");
+    let gpu = base.gpu();
     Provenance {
         tool: concat!("moecast ", env!("CARGO_PKG_VERSION")).to_owned(),
         search: format!(
